@@ -1,0 +1,205 @@
+"""Feature groups, named layouts, and the exact map between observation size and layout.
+
+Everything that builds observations iterates over `Layout.groups`; there is no second place where an order or
+a count is written. Plain Python: shared by JAX, the mirror and exported models.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from jtf_env.errors import LayoutError
+
+Source = Literal["bar", "context", "state"]
+HourVisibility = Literal["previous", "at_close"]
+
+DEFAULT_LAYOUT = "v5.6.0"
+DEFAULT_WINDOW = 100
+
+
+@dataclass(frozen=True)
+class Group:
+    """A named run of columns that are built together.
+
+    ``source`` says what a column is a function of: ``bar`` groups are windowed over the last `W` bars,
+    ``context`` groups are functions of the bar index broadcast over the window, ``state`` groups come from
+    the environment state and are broadcast too. ``warmup`` is the number of leading bars whose values are
+    neutral instead of measured.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    source: Source = "bar"
+    warmup: int = 0
+
+
+def _filter(name: str, states: tuple[str, str, str]) -> tuple[str, ...]:
+    return tuple(f"{name}_{state}" for state in states)
+
+
+_BASE6 = ("norm_price", "return", "log_return", "volatility", "momentum", "rsi")
+_THREE = ("down", "flat", "up")
+
+GROUPS: dict[str, Group] = {
+    group.name: group
+    for group in (
+        Group("base6", _BASE6, warmup=100),
+        Group("base7", (*_BASE6, "volume_proxy"), warmup=100),
+        Group("intraday4", ("session_elapsed", "session_left", "is_first_hour", "is_last_hour")),
+        Group(
+            "temporal7",
+            ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "month_sin", "month_cos", "session_progress"),
+        ),
+        Group(
+            "markov12",
+            (
+                *_filter("volatility", ("low", "mid", "high")),
+                *_filter("trend", _THREE),
+                *_filter("momentum", _THREE),
+                *_filter("macro", _THREE),
+            ),
+            warmup=101,
+        ),
+        Group("reversal3", ("turn_up", "continue", "turn_down"), warmup=101),
+        Group(
+            "extended14",
+            (
+                "macd", "macd_signal", "macd_histogram", "adx", "stoch_k", "stoch_d", "atr",
+                "bollinger_position", "bollinger_upper", "bollinger_width", "cci", "williams_r", "roc", "rsi_21",
+            ),
+            warmup=34,
+        ),
+        Group(
+            "multi_window9",
+            tuple(f"{name}_{window}" for window in (20, 50, 100) for name in ("mean", "std", "range")),
+            warmup=101,
+        ),
+        Group("regime_bars3", ("volatility_regime_bars", "trend_regime_bars", "momentum_regime_bars"), warmup=101),
+        Group("account3", ("account_return", "account_win_rate", "account_drawdown"), source="state"),
+        Group("position3", ("position_level", "position_cash", "position_equity"), source="state"),
+        Group(
+            "hourly_context7",
+            (
+                "h1_return", "h1_volatility", "h1_trend", "h1_momentum", "h1_rsi", "h1_range", "position_in_hour",
+            ),
+            source="context",
+            warmup=17,
+        ),
+    )
+}  # fmt: skip
+
+BUILT_GROUPS = frozenset(
+    ("base6", "temporal7", "markov12", "reversal3", "extended14", "multi_window9", "hourly_context7")
+)
+"""Groups that have builders; the rest are declared so that old observation sizes are recognised exactly."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An ordered tuple of groups under one name. ``hour_visibility`` is part of its identity."""
+
+    name: str
+    groups: tuple[Group, ...]
+    hour_visibility: HourVisibility = "previous"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All column names, in observation order."""
+        return tuple(column for group in self.groups for column in group.columns)
+
+    @property
+    def count(self) -> int:
+        """Number of columns."""
+        return len(self.columns)
+
+    def columns_from(self, source: Source) -> tuple[str, ...]:
+        """Names of the columns of the groups with this source, in order."""
+        return tuple(column for group in self.groups if group.source == source for column in group.columns)
+
+    @property
+    def bar_columns(self) -> tuple[str, ...]:
+        """Columns windowed over the last `W` bars: the columns of ``Market.features [T, F]``."""
+        return self.columns_from("bar")
+
+    @property
+    def context_columns(self) -> tuple[str, ...]:
+        """Columns of ``Market.context [T, C]``, broadcast over the window."""
+        return self.columns_from("context")
+
+    @property
+    def address_only(self) -> bool:
+        """Whether every column is a function of the bar index alone."""
+        return all(group.source != "state" for group in self.groups)
+
+    @property
+    def warmup(self) -> int:
+        """Leading bars before every column is warm."""
+        return max(group.warmup for group in self.groups)
+
+    def obs_dim(self, window: int = DEFAULT_WINDOW) -> int:
+        """Size of the flattened observation."""
+        return window * self.count
+
+    def first_bar(self, window: int = DEFAULT_WINDOW) -> int:
+        """First bar at which a decision may be made: the whole window behind it is warm."""
+        return self.warmup + window - 1
+
+    def hash(self, window: int = DEFAULT_WINDOW) -> str:
+        """Stable identity (16 hex digits) of the ordered columns, window and hour visibility."""
+        identity = json.dumps([list(self.columns), window, self.hour_visibility])
+        return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _layout(name: str, groups: str) -> Layout:
+    return Layout(name, tuple(GROUPS[group] for group in groups.split()))
+
+
+_V23 = "base7 intraday4 temporal7 markov12 extended14 multi_window9"
+_V55 = "base6 temporal7 markov12 reversal3 extended14 multi_window9"
+
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        _layout("v2.3.0", _V23),
+        _layout("v2.4.0", f"{_V23} account3"),
+        _layout("v2.7.0", f"{_V23} account3 position3"),
+        _layout(
+            "v5.3.0",
+            "base7 intraday4 temporal7 markov12 reversal3 extended14 multi_window9 account3 position3 regime_bars3",
+        ),
+        _layout("v5.5.0", _V55),
+        _layout("v5.6.0", f"{_V55} hourly_context7"),
+    )
+}
+
+
+def get_layout(name: "str | Layout", hour_visibility: HourVisibility | None = None) -> Layout:
+    """Return the layout called `name`, ready to build; raise `LayoutError` naming the known ones.
+
+    A `Layout` passes through. `hour_visibility` replaces the layout's own rule when given.
+    """
+    layout = LAYOUTS.get(name) if isinstance(name, str) else name
+    if layout is None:
+        raise LayoutError(f"layout {name!r} is unknown; known layouts are {', '.join(LAYOUTS)}.")
+    missing = [group.name for group in layout.groups if group.name not in BUILT_GROUPS]
+    if missing:
+        built = [l.name for l in LAYOUTS.values() if all(g.name in BUILT_GROUPS for g in l.groups)]
+        raise LayoutError(
+            f"layout {layout.name!r} is recognised but its groups {', '.join(missing)} have no builder; "
+            f"use {' or '.join(built)}."
+        )
+    if hour_visibility is not None:
+        if hour_visibility not in ("previous", "at_close"):
+            raise LayoutError(f"hour_visibility {hour_visibility!r} is not 'previous' or 'at_close'.")
+        layout = replace(layout, hour_visibility=hour_visibility)
+    return layout
+
+
+def layout_from_obs_dim(obs_dim: int, window: int = DEFAULT_WINDOW) -> Layout:
+    """Return the layout whose flattened observation has exactly `obs_dim` numbers; no ranges, no guesses."""
+    for layout in LAYOUTS.values():
+        if layout.obs_dim(window) == obs_dim:
+            return layout
+    known = ", ".join(f"{layout.obs_dim(window)} ({layout.name})" for layout in LAYOUTS.values())
+    raise LayoutError(f"obs_dim {obs_dim} at window {window} matches no layout; known sizes are {known}.")

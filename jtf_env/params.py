@@ -1,0 +1,121 @@
+"""Environment parameters: traced numbers and static switches, in plain Python so that the mirror shares them.
+
+`jtf_env.environment` registers both dataclasses as pytrees (numbers are leaves, switches are static), so a
+`vmap` over `fee` is a cost curve and a change of `fee` never compiles again.
+"""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+from jtf_env.errors import ParamsError
+
+AssetClass = Literal["us_equity", "crypto"]
+Fill = Literal["next_open", "close"]
+
+COSTS: dict[str, dict[str, float]] = {
+    "us_equity": {"fee": 0.0, "slippage": 2e-4},
+    "crypto": {"fee": 25e-4, "slippage": 2e-4},
+}
+"""Default costs a side by asset class, as fractions of the traded notional."""
+
+
+@dataclass(frozen=True)
+class RewardWeights:
+    """Weight of each reward component (`jtf_env.rewards` has the formulas); zero leaves one out."""
+
+    pnl: float = 0.40
+    """Net log return of equity over the step."""
+    direction: float = 0.15
+    """Held exposure times the sign of the price move."""
+    dsr: float = 0.10
+    """Differential Sharpe ratio (Moody and Saffell 2001, eq. 8)."""
+    stop_tp: float = 0.10
+    """+1 when a take-profit fills, -1 when a stop-loss fills."""
+    slippage: float = 0.06
+    """Minus the costs paid in this step."""
+    magnitude: float = 0.05
+    """Held exposure times the size of the price move, clipped."""
+    drawdown: float = 0.03
+    """Minus the current drawdown."""
+
+
+REWARD_PRESETS: dict[str, RewardWeights] = {
+    "composite": RewardWeights(),
+    "log_return": RewardWeights(
+        pnl=1.0, direction=0.0, dsr=0.0, stop_tp=0.0, slippage=0.0, magnitude=0.0, drawdown=0.0
+    ),
+}
+
+
+@dataclass(frozen=True)
+class EnvParams:
+    """Everything a step needs beside the market. All fractions are plain numbers (0.01 = 1 %)."""
+
+    fee: float = 0.0
+    """Fee on the traded notional, a side, as a fraction."""
+    slippage: float = 2e-4
+    """How far every fill is moved against the trader, as a fraction of the price."""
+    initial_equity: float = 100_000.0
+    """Equity at reset, USD."""
+    max_position: float = 1.0
+    """Notional of a full position as a fraction of equity."""
+    max_drawdown: float = 0.5
+    """Drawdown from the peak (fraction) beyond which the episode terminates: ruin."""
+    stop_loss: float = 0.0
+    """Adverse move from the average entry price (fraction) that closes the position; 0 is off."""
+    take_profit: float = 0.0
+    """Favourable move from the average entry price (fraction) that closes the position; 0 is off."""
+    episode_bars: int = 512
+    """Steps after which an episode is truncated; 0 runs to the end of the data."""
+    reward_scale: float = 100.0
+    """Multiplies log returns before weighting, so that one unit is about one per cent."""
+    dsr_decay: float = 0.01
+    """Decay rate eta of the moving moments in the differential Sharpe ratio."""
+    reward: RewardWeights = field(default_factory=RewardWeights)
+    """Component weights."""
+    fill: Fill = "next_open"
+    """Static. Where an order decided at the close of bar i fills: open of bar i+1, or that close."""
+    allow_short: bool = True
+    """Static. Whether SELL goes through zero into a short."""
+
+
+TRACED_FIELDS = tuple(f.name for f in fields(EnvParams) if f.name not in ("fill", "allow_short"))
+STATIC_FIELDS = ("fill", "allow_short")
+
+
+def make_params(asset_class: str = "us_equity", reward: str | RewardWeights = "composite", **overrides: Any) -> EnvParams:
+    """Return validated parameters with the asset class's default costs; `overrides` win.
+
+    Crypto is spot: not shortable by default. Raises `ParamsError` naming the field and its range.
+    """
+    if asset_class not in COSTS:
+        raise ParamsError(f"asset_class {asset_class!r} is not one of {', '.join(COSTS)}.")
+    if isinstance(reward, str):
+        if reward not in REWARD_PRESETS:
+            raise ParamsError(f"reward {reward!r} is not one of {', '.join(REWARD_PRESETS)}.")
+        reward = REWARD_PRESETS[reward]
+    values = {**COSTS[asset_class], "allow_short": asset_class == "us_equity", **overrides}
+    return check_params(replace(EnvParams(reward=reward), **values))
+
+
+def check_params(params: EnvParams) -> EnvParams:
+    """Return `params`, or raise `ParamsError` for a value outside its range. Host values only (not traced)."""
+    ranges = {
+        "fee": (0.0, 0.5),
+        "slippage": (0.0, 0.5),
+        "initial_equity": (1e-6, 1e12),
+        "max_position": (1e-6, 10.0),
+        "max_drawdown": (1e-6, 1.0),
+        "stop_loss": (0.0, 0.99),
+        "take_profit": (0.0, 100.0),
+        "episode_bars": (0, 2**31 - 1),
+        "reward_scale": (1e-9, 1e9),
+        "dsr_decay": (1e-9, 1.0),
+    }
+    for name, (low, high) in ranges.items():
+        value = getattr(params, name)
+        if not low <= value <= high:
+            raise ParamsError(f"{name}={value} is outside {low:g}..{high:g}; set it inside that range.")
+    if params.fill not in ("next_open", "close"):
+        raise ParamsError(f"fill={params.fill!r} is not 'next_open' or 'close'.")
+    return params
