@@ -18,7 +18,7 @@ _HOME = {
     "StepResult": "environment",
     "autoreset_step": "environment",
     "build_market": "market",
-    "compute_hourly_window_indices": "hourly",
+    "compute_hourly_window_indices": "sessions",
     "fit_scaler": "scaler",
     "get_layout": "layouts",
     "layout_from_obs_dim": "layouts",

@@ -1,0 +1,19 @@
+"""Shared fixtures: strict JAX settings and the real bars that lie beside the project."""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+REAL_DATA = Path(os.environ.get("JTF_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real bars; tests that need it skip where it is absent."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"real bars are not at {REAL_DATA} (set JTF_REAL_DATA)")
+    return REAL_DATA
