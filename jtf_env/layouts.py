@@ -25,13 +25,24 @@ class Group:
     ``source`` says what a column is a function of: ``bar`` groups are windowed over the last `W` bars,
     ``context`` groups are functions of the bar index broadcast over the window, ``state`` groups come from
     the environment state and are broadcast too. ``warmup`` is the number of leading bars whose values are
-    neutral instead of measured.
+    neutral instead of measured, for every column of a ``bar`` group; `hourly_context7` decides per column (its
+    ``warmup`` only moves the first decision bar).
     """
 
     name: str
     columns: tuple[str, ...]
     source: Source = "bar"
     warmup: int = 0
+    neutral: tuple[float, ...] = ()
+    """One value per column (given none: all 0), for cold rows and where a denominator is 0 (`GUARDS`)."""
+
+    def __post_init__(self) -> None:
+        if not self.neutral:
+            object.__setattr__(self, "neutral", (0.0,) * len(self.columns))
+        if len(self.neutral) != len(self.columns):
+            raise ValueError(
+                f"group {self.name} has {len(self.columns)} columns, {len(self.neutral)} neutral values"
+            )
 
 
 def _filter(name: str, states: tuple[str, str, str]) -> tuple[str, ...]:
@@ -40,12 +51,24 @@ def _filter(name: str, states: tuple[str, str, str]) -> tuple[str, ...]:
 
 _BASE6 = ("norm_price", "return", "log_return", "volatility", "momentum", "rsi")
 _THREE = ("down", "flat", "up")
+_BASE6_NEUTRAL = (0.0, 0.0, 0.0, 0.0, 0.0, 0.5)
+_EXTENDED_NEUTRAL = {
+    "stoch_k": 0.5,
+    "stoch_d": 0.5,
+    "bollinger_position": 0.5,
+    "williams_r": 0.5,
+    "rsi_21": 0.5,
+}
+_EXTENDED14 = (
+    "macd", "macd_signal", "macd_histogram", "adx", "stoch_k", "stoch_d", "atr",
+    "bollinger_position", "bollinger_upper", "bollinger_width", "cci", "williams_r", "roc", "rsi_21",
+)  # fmt: skip
 
 GROUPS: dict[str, Group] = {
     group.name: group
     for group in (
-        Group("base6", _BASE6, warmup=100),
-        Group("base7", (*_BASE6, "volume_proxy"), warmup=100),
+        Group("base6", _BASE6, warmup=100, neutral=_BASE6_NEUTRAL),
+        Group("base7", (*_BASE6, "volume_proxy"), warmup=100, neutral=(*_BASE6_NEUTRAL, 0.0)),
         Group("intraday4", ("session_elapsed", "session_left", "is_first_hour", "is_last_hour")),
         Group(
             "temporal7",
@@ -60,20 +83,20 @@ GROUPS: dict[str, Group] = {
                 *_filter("macro", _THREE),
             ),
             warmup=101,
+            neutral=(1 / 3,) * 12,
         ),
-        Group("reversal3", ("turn_up", "continue", "turn_down"), warmup=101),
+        Group("reversal3", ("turn_up", "continue", "turn_down"), warmup=101, neutral=(1 / 30, 0.9, 1 / 30)),
         Group(
             "extended14",
-            (
-                "macd", "macd_signal", "macd_histogram", "adx", "stoch_k", "stoch_d", "atr",
-                "bollinger_position", "bollinger_upper", "bollinger_width", "cci", "williams_r", "roc", "rsi_21",
-            ),
+            _EXTENDED14,
             warmup=34,
+            neutral=tuple(_EXTENDED_NEUTRAL.get(column, 0.0) for column in _EXTENDED14),
         ),
         Group(
             "multi_window9",
             tuple(f"{name}_{window}" for window in (20, 50, 100) for name in ("mean", "std", "range")),
             warmup=101,
+            neutral=(0.0, 0.0, 0.5) * 3,
         ),
         Group("regime_bars3", ("volatility_regime_bars", "trend_regime_bars", "momentum_regime_bars"), warmup=101),
         Group("account3", ("account_return", "account_win_rate", "account_drawdown"), source="state"),
@@ -93,6 +116,27 @@ BUILT_GROUPS = frozenset(
     ("base6", "temporal7", "markov12", "reversal3", "extended14", "multi_window9", "hourly_context7")
 )
 """Groups that have builders; the rest are declared so that old observation sizes are recognised exactly."""
+
+
+GUARDS = """
+Conventions both implementations follow, so that they agree on every row. `p` close, `q` log return with q_0 = 0;
+"std" is the sample standard deviation (ddof 1) except in Bollinger bands (TA-Lib: population).
+
+- Rows `i < group.warmup` of a bar group are `group.neutral` in every column, whatever could be measured earlier.
+- The std of a window of returns counts as exactly 0 below 1e-15; the std (and CCI's mean deviation) of a window of
+  prices counts as exactly 0 below 1e-12 times the absolute mean of that window.
+- A quotient whose denominator is exactly 0 is the column's neutral value: norm_price (std_100), rsi and rsi_21
+  (average gain + average loss), range_N (max high - min low), williams_r (same), cci (mean deviation), and all three
+  Bollinger columns (std_20). Raw %K is 0.5 where the range is 0, then smoothed. DX is 0 where TR or +DM + -DM is 0.
+- macd divides by the close. Its fast average is seeded at bar 25 like the slow one (mean of closes 14..25; slow: of
+  0..25) and its signal at bar 33 (mean of the line over 25..33), as TA-Lib does.
+- markov12: s_i = 0 where std_20 or std_100 in it is 0, and on every row `i < warmup`; the filter starts uniform
+  before row 0, so cold rows feed it s = 0, and rows `i < warmup` show 1/3 all the same.
+- temporal7 is never cold: hour (hour + minute/60)/24, weekday (Monday 0)/7, month (month - 1)/12 at bar start in
+  the exchange's zone; session_progress is measured at bar end and clipped to [0, 1].
+- hourly_context7 is 0 per column where not valid or not warm (FEATURES.md); std as for returns; the first bar of a
+  session (row 0 included) is left out of h1_volatility.
+"""
 
 
 @dataclass(frozen=True)
