@@ -25,8 +25,8 @@ class Group:
     ``source`` says what a column is a function of: ``bar`` groups are windowed over the last `W` bars,
     ``context`` groups are functions of the bar index broadcast over the window, ``state`` groups come from
     the environment state and are broadcast too. ``warmup`` is the number of leading bars whose values are
-    neutral instead of measured, for every column of a ``bar`` group; `hourly_context7` decides per column (its
-    ``warmup`` only moves the first decision bar).
+    neutral instead of measured, for every column of a ``bar`` group; `hourly_context7` decides per column
+    (its ``warmup`` only moves the first decision bar).
     """
 
     name: str
@@ -72,7 +72,9 @@ GROUPS: dict[str, Group] = {
         Group("intraday4", ("session_elapsed", "session_left", "is_first_hour", "is_last_hour")),
         Group(
             "temporal7",
-            ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "month_sin", "month_cos", "session_progress"),
+            (
+                "hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "month_sin", "month_cos", "session_progress",
+            ),
         ),
         Group(
             "markov12",
@@ -98,13 +100,18 @@ GROUPS: dict[str, Group] = {
             warmup=101,
             neutral=(0.0, 0.0, 0.5) * 3,
         ),
-        Group("regime_bars3", ("volatility_regime_bars", "trend_regime_bars", "momentum_regime_bars"), warmup=101),
+        Group(
+            "regime_bars3",
+            ("volatility_regime_bars", "trend_regime_bars", "momentum_regime_bars"),
+            warmup=101,
+        ),
         Group("account3", ("account_return", "account_win_rate", "account_drawdown"), source="state"),
         Group("position3", ("position_level", "position_cash", "position_equity"), source="state"),
         Group(
             "hourly_context7",
             (
-                "h1_return", "h1_volatility", "h1_trend", "h1_momentum", "h1_rsi", "h1_range", "position_in_hour",
+                "h1_return", "h1_volatility", "h1_trend", "h1_momentum", "h1_rsi", "h1_range",
+                "position_in_hour",
             ),
             source="context",
             warmup=17,
@@ -119,23 +126,25 @@ BUILT_GROUPS = frozenset(
 
 
 GUARDS = """
-Conventions both implementations follow, so that they agree on every row. `p` close, `q` log return with q_0 = 0;
+Conventions both implementations follow, so that they agree on every row. `p` close, `q` log return, q_0 = 0;
 "std" is the sample standard deviation (ddof 1) except in Bollinger bands (TA-Lib: population).
 
-- Rows `i < group.warmup` of a bar group are `group.neutral` in every column, whatever could be measured earlier.
-- The std of a window of returns counts as exactly 0 below 1e-15; the std (and CCI's mean deviation) of a window of
-  prices counts as exactly 0 below 1e-12 times the absolute mean of that window.
+- Rows `i < group.warmup` of a bar group are `group.neutral` in every column, whatever could be measured.
+- The std of a window of returns counts as exactly 0 below 1e-15; the std (and CCI's mean deviation) of a window
+  of prices counts as exactly 0 below 1e-12 times the absolute mean of that window.
 - A quotient whose denominator is exactly 0 is the column's neutral value: norm_price (std_100), rsi and rsi_21
-  (average gain + average loss), range_N (max high - min low), williams_r (same), cci (mean deviation), and all three
-  Bollinger columns (std_20). Raw %K is 0.5 where the range is 0, then smoothed. DX is 0 where TR or +DM + -DM is 0.
-- macd divides by the close. Its fast average is seeded at bar 25 like the slow one (mean of closes 14..25; slow: of
-  0..25) and its signal at bar 33 (mean of the line over 25..33), as TA-Lib does.
-- markov12: s_i = 0 where std_20 or std_100 in it is 0, and on every row `i < warmup`; the filter starts uniform
-  before row 0, so cold rows feed it s = 0, and rows `i < warmup` show 1/3 all the same.
+  (average gain + average loss), range_N (max high - min low), williams_r (same), cci (mean deviation), and all
+  three Bollinger columns (std_20). Raw %K is 0.5 where the range is 0, then smoothed. DX is 0 where the smoothed
+  TR is 0 or the smoothed +DM and -DM both are.
+- macd, its signal and histogram are divided by the close of the same bar. The fast average is seeded at bar 25
+  like the slow one (mean of closes 14..25; slow: of 0..25), the signal at bar 33 (mean of the line over 25..33),
+  as TA-Lib does.
+- markov12: s_i = 0 where a std in it is 0, and on every row `i < warmup`; the filter starts uniform before row 0,
+  so cold rows feed it s = 0, and rows `i < warmup` show 1/3 all the same.
 - temporal7 is never cold: hour (hour + minute/60)/24, weekday (Monday 0)/7, month (month - 1)/12 at bar start in
-  the exchange's zone; session_progress is measured at bar end and clipped to [0, 1].
-- hourly_context7 is 0 per column where not valid or not warm (FEATURES.md); std as for returns; the first bar of a
-  session (row 0 included) is left out of h1_volatility.
+  the exchange's zone, times 2 pi; session_progress is measured at bar end and clipped to [0, 1].
+- hourly_context7 is 0 per column where not valid or not warm (FEATURES.md); std as for returns; the first bar of
+  a session (row 0 included) is left out of h1_volatility.
 """
 
 
@@ -210,7 +219,8 @@ LAYOUTS: dict[str, Layout] = {
         _layout("v2.7.0", f"{_V23} account3 position3"),
         _layout(
             "v5.3.0",
-            "base7 intraday4 temporal7 markov12 reversal3 extended14 multi_window9 account3 position3 regime_bars3",
+            "base7 intraday4 temporal7 markov12 reversal3 extended14 multi_window9 "
+            "account3 position3 regime_bars3",
         ),
         _layout("v5.5.0", _V55),
         _layout("v5.6.0", f"{_V55} hourly_context7"),
@@ -228,7 +238,9 @@ def get_layout(name: "str | Layout", hour_visibility: HourVisibility | None = No
         raise LayoutError(f"layout {name!r} is unknown; known layouts are {', '.join(LAYOUTS)}.")
     missing = [group.name for group in layout.groups if group.name not in BUILT_GROUPS]
     if missing:
-        built = [l.name for l in LAYOUTS.values() if all(g.name in BUILT_GROUPS for g in l.groups)]
+        built = [
+            known.name for known in LAYOUTS.values() if all(g.name in BUILT_GROUPS for g in known.groups)
+        ]
         raise LayoutError(
             f"layout {layout.name!r} is recognised but its groups {', '.join(missing)} have no builder; "
             f"use {' or '.join(built)}."
