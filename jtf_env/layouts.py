@@ -2,6 +2,27 @@
 
 Everything that builds observations iterates over `Layout.groups`; there is no second place where an order or
 a count is written. Plain Python: shared by JAX, the mirror and exported models.
+
+Both implementations build columns by these conventions and so agree on every row (`p` close, `q` log return,
+q_0 = 0):
+
+- "std" is the sample standard deviation (ddof 1) except in Bollinger bands (TA-Lib: population).
+- Rows `i < group.warmup` of a bar group are `group.neutral` in every column, whatever could be measured.
+- The std of a window of returns counts as exactly 0 below 1e-15; the std (and CCI's mean deviation) of a
+  window of prices counts as exactly 0 below 1e-12 times the absolute mean of that window.
+- A quotient whose denominator is exactly 0 is the column's neutral value: norm_price (std_100), rsi and
+  rsi_21 (average gain + average loss), range_N (max high - min low), williams_r (same), cci (mean
+  deviation), and all three Bollinger columns (std_20). Raw %K is 0.5 where the range is 0, then smoothed.
+  DX is 0 where the smoothed TR is 0 or the smoothed +DM and -DM both are.
+- macd, its signal and histogram are divided by the close of the same bar. The fast average is seeded at
+  bar 25 like the slow one (mean of closes 14..25; slow: of 0..25), the signal at bar 33 (mean of the line
+  over 25..33), as TA-Lib does.
+- markov12: s_i = 0 where a std in it is 0, and on every row `i < warmup`; the filter starts uniform before
+  row 0, so cold rows feed it s = 0, and rows `i < warmup` show 1/3 all the same.
+- temporal7 is never cold: hour (hour + minute/60)/24, weekday (Monday 0)/7, month (month - 1)/12 at bar
+  start in the exchange's zone, times 2 pi; session_progress is measured at bar end and clipped to [0, 1].
+- hourly_context7 is 0 per column where not valid or not warm (FEATURES.md); std as for returns; the first
+  bar of a session (row 0 included) is left out of h1_volatility.
 """
 
 import hashlib
@@ -34,7 +55,7 @@ class Group:
     source: Source = "bar"
     warmup: int = 0
     neutral: tuple[float, ...] = ()
-    """One value per column (given none: all 0), for cold rows and where a denominator is 0 (`GUARDS`)."""
+    """One value per column (given none: all 0), for cold rows and zero denominators (module docstring)."""
 
     def __post_init__(self) -> None:
         if not self.neutral:
@@ -73,7 +94,8 @@ GROUPS: dict[str, Group] = {
         Group(
             "temporal7",
             (
-                "hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "month_sin", "month_cos", "session_progress",
+                "hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "month_sin", "month_cos",
+                "session_progress",
             ),
         ),
         Group(
@@ -123,29 +145,6 @@ BUILT_GROUPS = frozenset(
     ("base6", "temporal7", "markov12", "reversal3", "extended14", "multi_window9", "hourly_context7")
 )
 """Groups that have builders; the rest are declared so that old observation sizes are recognised exactly."""
-
-
-GUARDS = """
-Conventions both implementations follow, so that they agree on every row. `p` close, `q` log return, q_0 = 0;
-"std" is the sample standard deviation (ddof 1) except in Bollinger bands (TA-Lib: population).
-
-- Rows `i < group.warmup` of a bar group are `group.neutral` in every column, whatever could be measured.
-- The std of a window of returns counts as exactly 0 below 1e-15; the std (and CCI's mean deviation) of a window
-  of prices counts as exactly 0 below 1e-12 times the absolute mean of that window.
-- A quotient whose denominator is exactly 0 is the column's neutral value: norm_price (std_100), rsi and rsi_21
-  (average gain + average loss), range_N (max high - min low), williams_r (same), cci (mean deviation), and all
-  three Bollinger columns (std_20). Raw %K is 0.5 where the range is 0, then smoothed. DX is 0 where the smoothed
-  TR is 0 or the smoothed +DM and -DM both are.
-- macd, its signal and histogram are divided by the close of the same bar. The fast average is seeded at bar 25
-  like the slow one (mean of closes 14..25; slow: of 0..25), the signal at bar 33 (mean of the line over 25..33),
-  as TA-Lib does.
-- markov12: s_i = 0 where a std in it is 0, and on every row `i < warmup`; the filter starts uniform before row 0,
-  so cold rows feed it s = 0, and rows `i < warmup` show 1/3 all the same.
-- temporal7 is never cold: hour (hour + minute/60)/24, weekday (Monday 0)/7, month (month - 1)/12 at bar start in
-  the exchange's zone, times 2 pi; session_progress is measured at bar end and clipped to [0, 1].
-- hourly_context7 is 0 per column where not valid or not warm (FEATURES.md); std as for returns; the first bar of
-  a session (row 0 included) is left out of h1_volatility.
-"""
 
 
 @dataclass(frozen=True)
