@@ -1,0 +1,119 @@
+"""The market as NumPy float64 tables: names and fields of `jtf_env.market`, independent arithmetic."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from jtf_env.bars import Bars, check_enough_bars
+from jtf_env.errors import BarsError, LayoutError
+from jtf_env.layouts import DEFAULT_LAYOUT, DEFAULT_WINDOW, Layout, get_layout
+from jtf_env.mirror.features import build_group
+from jtf_env.mirror.hourly import hourly_context
+from jtf_env.scaler import CLIP, Scaler
+
+
+@dataclass(frozen=True, eq=False)
+class Market:
+    """One symbol as tables: every number a step or an observation reads is a row of one of them."""
+
+    features: np.ndarray
+    """``[T, F]`` columns windowed over the last `window` bars."""
+    context: np.ndarray
+    """``[T, C]`` columns broadcast over the window; C is 0 where the layout has none."""
+    open: np.ndarray
+    """``[T]`` USD."""
+    high: np.ndarray
+    """``[T]`` USD."""
+    low: np.ndarray
+    """``[T]`` USD."""
+    close: np.ndarray
+    """``[T]`` USD."""
+    tradable: np.ndarray
+    """``[T]`` bool, False where nothing fills."""
+    layout: Layout
+    window: int
+    """Bars in an observation."""
+    first_bar: int
+    """First bar at which a decision may be made."""
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of the columns of ``features`` and ``context``, in observation order."""
+        return self.layout.columns
+
+    @property
+    def num_bars(self) -> int:
+        """Number of bars `T`."""
+        return len(self.close)
+
+
+PER_BAR_FIELDS = ("features", "context", "open", "high", "low", "close", "tradable")
+
+
+def build_market(
+    bars: Bars,
+    layout: str | Layout = DEFAULT_LAYOUT,
+    scaler: Scaler | None = None,
+    *,
+    window: int = DEFAULT_WINDOW,
+) -> Market:
+    """Build the tables of `bars`, in natural units or standardised by `scaler`.
+
+    Raises `LayoutError` for an unknown layout and `BarsError` for fewer bars than one decision needs.
+    """
+    layout = get_layout(layout)
+    check_enough_bars(bars, layout, window)
+    features = [build_group(group, bars) for group in layout.groups if group.source == "bar"]
+    context = [
+        hourly_context(bars, layout.hour_visibility) for group in layout.groups if group.source == "context"
+    ]
+    market = Market(
+        features=np.concatenate(features, axis=1),
+        context=np.concatenate([np.zeros((len(bars), 0)), *context], axis=1),
+        open=bars.open.astype(np.float64),
+        high=bars.high.astype(np.float64),
+        low=bars.low.astype(np.float64),
+        close=bars.close.astype(np.float64),
+        tradable=bars.tradable.astype(bool),
+        layout=layout,
+        window=window,
+        first_bar=layout.first_bar(window),
+    )
+    return market if scaler is None else scale_market(market, scaler)
+
+
+def scale_market(market: Market, scaler: Scaler) -> Market:
+    """Standardise a market in natural units: ``clip((x - mean) / std, -10, 10)`` column by column."""
+    columns = market.features.shape[1]
+    if len(scaler.mean) != len(market.column_names):
+        raise LayoutError(
+            f"the scaler has {len(scaler.mean)} columns and layout {market.layout.name!r} has "
+            f"{len(market.column_names)}; use the scaler that was fitted for this layout."
+        )
+    return replace(
+        market,
+        features=_standardise(market.features, scaler.mean[:columns], scaler.std[:columns]),
+        context=_standardise(market.context, scaler.mean[columns:], scaler.std[columns:]),
+    )
+
+
+def market_segment(market: Market, start: int, stop: int) -> Market:
+    """Cut out the rows a policy needs to decide at bars ``start..stop-1``: ``[start - (window - 1), stop)``.
+
+    Raises `BarsError` unless ``market.first_bar <= start < stop <= num_bars``.
+    """
+    if not market.first_bar <= start < stop <= market.num_bars:
+        raise BarsError(
+            f"segment [{start}, {stop}) is not inside the decision bars [{market.first_bar}, "
+            f"{market.num_bars}); use more bars or another split."
+        )
+    rows = slice(start - (market.window - 1), stop)
+    return replace(
+        market,
+        **{name: getattr(market, name)[rows] for name in PER_BAR_FIELDS},
+        first_bar=market.window - 1,
+    )
+
+
+def _standardise(table: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    return np.clip((table - mean) / std, -CLIP, CLIP)
