@@ -8,7 +8,25 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
+from jtf_env.errors import BarsError
+from jtf_env.layouts import Layout
 from jtf_env.params import AssetClass
+from jtf_env.sessions import (
+    MINUTE,
+    TIMEZONES,
+    SessionLabels,
+    asset_class_of,
+    bars_per_year,
+    exchange_schedule,
+    label_sessions,
+    nanoseconds,
+)
+
+COLUMNS = ("open", "high", "low", "close", "volume")
+JUMP_LIMIT = 0.35
+"""Moves between consecutive sessions beyond this fraction are reported as likely unadjusted splits."""
+KNOWN_YEARS = (1900, 2199)
+"""Years a bar may lie in; anything else is a broken clock or a wrong epoch unit."""
 
 
 @dataclass(frozen=True)
@@ -16,20 +34,23 @@ class BarsReport:
     """What was done to, or noticed in, the rows of the source; all of it is said out loud and recorded."""
 
     dropped_after_close: int = 0
-    """Bars after the scheduled close of a half day (or of any session) that were dropped."""
+    """Bars at or after the early close of a half day that were dropped (0 with ``extended_hours``)."""
     dropped_extended_hours: int = 0
-    """Bars outside regular hours that were dropped (0 with ``extended_hours``)."""
+    """Other bars outside regular hours that were dropped (0 with ``extended_hours``)."""
+    dropped_no_session: int = 0
+    """Bars on dates without a session (weekends, holidays) that were dropped."""
     gaps: tuple[tuple[str, str, int], ...] = ()
-    """Holes inside a session: (first missing bar start, last missing bar start, bars missing), ISO UTC."""
+    """Holes in the regular hours of a session: (first missing bar start, last, bars missing), ISO UTC."""
     missing_sessions: tuple[str, ...] = ()
     """Scheduled sessions between the first and last bar with no bar at all (ISO dates)."""
     jumps: tuple[tuple[str, float, float], ...] = ()
-    """Moves beyond 35 % between consecutive sessions, likely unadjusted splits: (bar start, price before, after)."""
+    """Moves from a session's last regular close to the next one's first regular open beyond `JUMP_LIMIT`,
+    likely unadjusted splits: (bar start ISO UTC, price before, price after), USD."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bars:
-    """OHLCV of one symbol over `T` bars. ``bars[:n]`` is the prefix of `n` bars (any slice of step 1 works)."""
+    """OHLCV of one symbol over `T` bars. ``bars[:n]`` is the prefix of `n` bars (slices of step 1 work)."""
 
     symbol: str
     asset_class: AssetClass
@@ -52,9 +73,10 @@ class Bars:
     session_close: pd.DatetimeIndex
     """``[T]`` scheduled close of the bar's session, UTC (24/7: end of the UTC day)."""
     tradable: np.ndarray
-    """``[T]`` bool; False for a halt (no volume) and for the first bar after a hole inside a session."""
+    """``[T]`` bool; False for a halt (no volume) and for the first bar after a hole inside a session.
+    Where every volume is 0 it is unknown, and halts with it."""
     bars_per_year: float
-    """Bars in an average year of this symbol's calendar, counted, half days included (24/7, 15 minutes: 35 040)."""
+    """Bars in an average year of the calendar, counted, half days included (24/7, 15 minutes: 35 040)."""
     timezone: str = "UTC"
     """Exchange time zone (IANA name); the clock of the temporal features."""
     bar_minutes: int = 15
@@ -72,5 +94,251 @@ class Bars:
 
 
 PER_BAR_FIELDS = (
-    "timestamps", "open", "high", "low", "close", "volume", "session_ids", "session_open", "session_close", "tradable",
+    "timestamps", "open", "high", "low", "close", "volume", "session_ids", "session_open", "session_close",
+    "tradable",
 )  # fmt: skip
+
+
+def make_bars(
+    frame: pd.DataFrame,
+    symbol: str,
+    *,
+    asset_class: AssetClass | None = None,
+    bar_minutes: int = 15,
+    extended_hours: bool = False,
+    source: str = "",
+) -> Bars:
+    """Validate the rows of `frame` and return them as `Bars`.
+
+    Parameters
+    ----------
+    frame
+        Columns ``open high low close volume`` (USD, units) and bar starts with a time zone, increasing, as the
+        index or as a column ``timestamp``. Other columns are ignored. Not changed.
+    symbol
+        Decides the asset class by its spelling unless `asset_class` is given (`asset_class_of`).
+    bar_minutes
+        Bar length; divides 60. Every start lies on a multiple of it.
+    extended_hours
+        Keep bars outside regular hours instead of dropping and counting them; no effect on crypto.
+    source
+        What error messages call the rows: a path, usually.
+
+    Raises
+    ------
+    BarsError
+        For rows that cannot be used as they are. Rows count from 0, as in ``frame.iloc``.
+    """
+    where = source or symbol
+    asset_class = asset_class_of(symbol, asset_class)
+    if bar_minutes < 1 or 60 % bar_minutes:
+        raise BarsError(
+            f"{where}: a bar length of {bar_minutes} minutes does not divide the hour; use 15, for example."
+        )
+    _check_columns(frame, where)
+    timestamps = _read_timestamps(frame, where)
+    _check_timestamps(timestamps, bar_minutes, where)
+    table = np.stack([_read_numbers(frame[name], where) for name in COLUMNS])
+    _check_prices(table, timestamps, where)
+    open_, high, low, close, volume = table
+
+    labels = label_sessions(timestamps, asset_class, bar_minutes)
+    bars = Bars(
+        symbol=symbol,
+        asset_class=asset_class,
+        timestamps=timestamps,
+        open=open_,
+        high=high,
+        low=low,
+        close=close,
+        volume=volume,
+        session_ids=labels.session_ids,
+        session_open=labels.session_open,
+        session_close=labels.session_close,
+        tradable=np.ones(len(timestamps), bool),
+        bars_per_year=bars_per_year(timestamps, asset_class, bar_minutes),
+        timezone=TIMEZONES[asset_class],
+        bar_minutes=bar_minutes,
+        source=source,
+    )
+    return _describe(*_drop_outside(bars, labels, extended_hours))
+
+
+def _drop_outside(bars: Bars, labels: SessionLabels, extended_hours: bool) -> tuple[Bars, np.ndarray]:
+    """Return the bars that trade in a session, counting the others, and which of them are regular ``[T]``."""
+    in_session = labels.session_ids >= 0
+    kept = in_session if extended_hours else labels.regular
+    if not labels.regular.any():
+        raise BarsError(
+            f"{bars.source or bars.symbol}: none of the {len(kept)} bars lies in regular {bars.asset_class} "
+            f"hours; set the asset class of {bars.symbol} or check the time zone of the timestamps."
+        )
+    after_close = labels.after_early_close & ~kept
+    report = BarsReport(
+        dropped_after_close=int(after_close.sum()),
+        dropped_extended_hours=int((in_session & ~kept & ~after_close).sum()),
+        dropped_no_session=int((~in_session).sum()),
+    )
+    columns = {name: getattr(bars, name)[kept] for name in PER_BAR_FIELDS}
+    columns["session_ids"] -= columns["session_ids"][0]
+    # A year with extended hours has as many more bars than the regular schedule as these bars have.
+    bars_per_year = bars.bars_per_year * kept.sum() / labels.regular.sum()
+    return replace(bars, **columns, bars_per_year=float(bars_per_year), report=report), labels.regular[kept]
+
+
+def _describe(bars: Bars, regular: np.ndarray) -> Bars:
+    """Return `bars` with `tradable` and the report of holes, missing sessions and jumps.
+
+    Only the bars in ``regular [T]`` count: outside regular hours a bar that never traded is no hole.
+    """
+    bar = bars.bar_minutes * MINUTE
+    rows = np.flatnonzero(regular)
+    starts, ids = nanoseconds(bars.timestamps)[rows], bars.session_ids[rows]
+    new_session = ids[1:] != ids[:-1]
+    first_start = nanoseconds(bars.session_open)[rows] // bar * bar
+    after_last = -(-nanoseconds(bars.session_close)[rows] // bar) * bar
+    # Half-open spans without bars: before each bar within its session, and behind each session's last bar.
+    before = np.stack([np.where(new_session, first_start[1:], starts[:-1] + bar), starts[1:]])
+    behind = np.stack([starts[:-1] + bar, after_last[:-1]])[:, new_session]
+    spans = np.concatenate([before, behind], axis=1)
+    spans = spans[:, spans[1] > spans[0]]
+
+    tradable = bars.volume > 0 if bars.volume.any() else bars.tradable.copy()
+    tradable[rows[1:][before[1] > before[0]]] = False
+    report = replace(
+        bars.report,
+        gaps=tuple(_gap(begin, end, bar) for begin, end in sorted(spans.T.tolist())),
+        missing_sessions=_missing_sessions(bars, ids),
+        jumps=_jumps(bars, rows[:-1][new_session], rows[1:][new_session]),
+    )
+    return replace(bars, tradable=tradable, report=report)
+
+
+def _gap(begin: int, end: int, bar: int) -> tuple[str, str, int]:
+    return _iso(pd.Timestamp(begin, tz="UTC")), _iso(pd.Timestamp(end - bar, tz="UTC")), (end - begin) // bar
+
+
+def _missing_sessions(bars: Bars, ids: np.ndarray) -> tuple[str, ...]:
+    if bars.asset_class == "crypto":
+        return ()
+    ends = bars.session_open[[0, -1]].tz_convert(bars.timezone)
+    schedule = exchange_schedule(ends[0].year, ends[1].year)
+    first = int(schedule.open.searchsorted(bars.session_open[0]))
+    absent = np.setdiff1d(np.arange(ids[-1] + 1), ids) + first
+    return tuple(np.datetime_as_string(schedule.days[absent].astype("datetime64[D]")).tolist())
+
+
+def _jumps(bars: Bars, last: np.ndarray, first: np.ndarray) -> tuple[tuple[str, float, float], ...]:
+    """Return the moves beyond `JUMP_LIMIT` from the close of bar ``last [S]`` to the open of ``first [S]``."""
+    before, after = bars.close[last], bars.open[first]
+    with np.errstate(over="ignore"):  # a ratio of absurd prices may be infinite, and is a jump
+        jumped = np.abs(after / before - 1) > JUMP_LIMIT
+    moves = zip(bars.timestamps[first[jumped]], before[jumped], after[jumped], strict=True)
+    return tuple((_iso(stamp), float(old), float(new)) for stamp, old, new in moves)
+
+
+def check_enough_bars(bars: Bars, layout: Layout, window: int) -> None:
+    """Raise `BarsError` for fewer bars than one decision with a warm, full window and its fill need."""
+    needed = layout.warmup + window + 1
+    if len(bars) < needed:
+        raise BarsError(
+            f"{bars.source or bars.symbol}: {len(bars)} bars are too few for layout {layout.name}, "
+            f"which needs {needed} (warm-up {layout.warmup} + window {window} + 1 to fill the first order); "
+            f"provide a longer history."
+        )
+
+
+def _check_columns(frame: pd.DataFrame, where: str) -> None:
+    if len(frame) == 0:
+        raise BarsError(
+            f"{where}: has no rows; provide bars with the columns timestamp, {', '.join(COLUMNS)}."
+        )
+    names = list(frame.columns)
+    for name in COLUMNS:
+        if names.count(name) != 1:
+            found = ", ".join(map(str, names))
+            raise BarsError(
+                f"{where}: needs the column {name!r} exactly once and has {found}; "
+                f"name the columns timestamp, {', '.join(COLUMNS)}."
+            )
+
+
+def _read_timestamps(frame: pd.DataFrame, where: str) -> pd.DatetimeIndex:
+    """Return the bar starts ``[T]`` in UTC nanoseconds, from the column ``timestamp`` or else the index."""
+    in_column = list(frame.columns).count("timestamp") == 1
+    stamps = pd.Index(frame["timestamp"]) if in_column else frame.index
+    if not isinstance(stamps, pd.DatetimeIndex):
+        raise BarsError(
+            f"{where}: timestamps are {stamps.dtype}, not dates with a time zone; "
+            f"convert them with pandas.to_datetime(..., utc=True)."
+        )
+    if stamps.tz is None:
+        raise BarsError(
+            f"{where}: row 0 ({stamps[0]}) has no time zone, nor has any other; "
+            f"localise the timestamps and convert them to UTC."
+        )
+    years = stamps.year.to_numpy()
+    first, last = KNOWN_YEARS
+    _reject(stamps.isna(), stamps, where, "has no timestamp", "remove it")
+    unknown = np.asarray((years < first) | (years > last))
+    _reject(unknown, stamps, where, f"lies outside {first}..{last}", "check the epoch unit")
+    return stamps.tz_convert("UTC").as_unit("ns").rename("timestamp")
+
+
+def _check_timestamps(timestamps: pd.DatetimeIndex, bar_minutes: int, where: str) -> None:
+    starts = nanoseconds(timestamps)
+    repeated = timestamps.duplicated()
+    backward = np.diff(starts, prepend=starts[0]) < 0
+    off_grid = starts % (bar_minutes * MINUTE) != 0
+    fault = f"does not start on a multiple of {bar_minutes} minutes"
+    remedy = f"resample to {bar_minutes}-minute bars stamped with their start"
+    _reject(repeated, timestamps, where, "repeats an earlier timestamp", "remove the duplicates")
+    _reject(backward, timestamps, where, "steps back in time", "sort the rows by timestamp")
+    _reject(off_grid, timestamps, where, fault, remedy)
+
+
+def _read_numbers(column: pd.Series, where: str) -> np.ndarray:
+    """Return a column as ``[T]`` float64, NaN where a cell is not a number."""
+    kind = column.dtype.kind
+    if kind in "iuf":
+        return column.to_numpy(np.float64, na_value=np.nan)
+    try:
+        numbers = pd.to_numeric(column.astype(object), errors="coerce") if kind == "O" else None
+    except (OverflowError, TypeError, ValueError):
+        numbers = None
+    if numbers is None or numbers.dtype.kind not in "iuf":
+        raise BarsError(
+            f"{where}: column {column.name!r} holds {column.dtype}, not numbers; convert it to float64."
+        )
+    return numbers.to_numpy(np.float64)
+
+
+def _check_prices(table: np.ndarray, timestamps: pd.DatetimeIndex, where: str) -> None:
+    """Reject the first row of ``table [5, T]`` that no market can have printed."""
+    open_, high, low, close, volume = table
+    rules = (
+        (np.any(~np.isfinite(table), axis=0), "holds NaN or infinity"),
+        (np.any(table[:4] <= 0, axis=0), "has a zero or negative price"),
+        (volume < 0, "has a negative volume"),
+        (high < low, "has its high below its low"),
+        (high < np.maximum(open_, close), "has its high below its open or close"),
+        (low > np.minimum(open_, close), "has its low above its open or close"),
+    )
+    for bad, fault in rules:
+        if bad.any():
+            row = table[:, bad.argmax()].tolist()
+            cells = " ".join(f"{name}={cell:g}" for name, cell in zip(COLUMNS, row, strict=True))
+            _reject(bad, timestamps, where, f"{fault} ({cells})", "repair or remove it")
+
+
+def _reject(bad: np.ndarray, timestamps: pd.DatetimeIndex, where: str, fault: str, remedy: str) -> None:
+    """Raise `BarsError` naming the first row where ``bad [T]``, and how many there are."""
+    count = int(bad.sum())
+    if count:
+        row = int(bad.argmax())
+        others = f", as do {count - 1} more rows" if count > 1 else ""
+        raise BarsError(f"{where}: row {row} ({_iso(timestamps[row])}) {fault}{others}; {remedy}.")
+
+
+def _iso(timestamp: pd.Timestamp) -> str:
+    return timestamp.isoformat()
