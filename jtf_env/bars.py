@@ -113,8 +113,8 @@ def make_bars(
     Parameters
     ----------
     frame
-        Columns ``open high low close volume`` (USD, units) and bar starts with a time zone, increasing, as the
-        index or as a column ``timestamp``. Other columns are ignored. Not changed.
+        Columns ``open high low close volume`` (USD, units) and increasing bar starts with a time zone as
+        the index or as a column ``timestamp``. Other columns are ignored. Not changed.
     symbol
         Decides the asset class by its spelling unless `asset_class` is given (`asset_class_of`).
     bar_minutes
@@ -229,7 +229,7 @@ def _missing_sessions(bars: Bars, ids: np.ndarray) -> tuple[str, ...]:
 
 
 def _jumps(bars: Bars, last: np.ndarray, first: np.ndarray) -> tuple[tuple[str, float, float], ...]:
-    """Return the moves beyond `JUMP_LIMIT` from the close of bar ``last [S]`` to the open of ``first [S]``."""
+    """Return the moves beyond `JUMP_LIMIT` from the close at ``last [S]`` to the open at ``first [S]``."""
     before, after = bars.close[last], bars.open[first]
     with np.errstate(over="ignore"):  # a ratio of absurd prices may be infinite, and is a jump
         jumped = np.abs(after / before - 1) > JUMP_LIMIT
@@ -279,7 +279,7 @@ def _read_timestamps(frame: pd.DataFrame, where: str) -> pd.DatetimeIndex:
         )
     years = stamps.year.to_numpy()
     first, last = KNOWN_YEARS
-    _reject(stamps.isna(), stamps, where, "has no timestamp", "remove it")
+    _reject(np.isnan(years), stamps, where, "has no timestamp", "remove it")
     unknown = np.asarray((years < first) | (years > last))
     _reject(unknown, stamps, where, f"lies outside {first}..{last}", "check the epoch unit")
     return stamps.tz_convert("UTC").as_unit("ns").rename("timestamp")

@@ -152,7 +152,7 @@ def bars_per_year(timestamps: pd.DatetimeIndex, asset_class: AssetClass, bar_min
 
 
 def scheduled_bars(session_open: np.ndarray, session_close: np.ndarray, bar: int) -> np.ndarray:
-    """Return ``[S]`` how many bars overlap sessions from `session_open` to `session_close`, in nanoseconds."""
+    """Return ``[S]`` bars overlapping the sessions from `session_open` to `session_close`, in nanoseconds."""
     return -(-session_close // bar) - session_open // bar
 
 
