@@ -1,0 +1,153 @@
+"""`Market`: everything a step or an observation reads about one symbol, as arrays indexed by bar.
+
+The tables are computed once, in float64 whatever the precision of training, and then rounded: a float32
+market is the correctly rounded float64 one.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import DTypeLike
+
+from jtf_env.bars import Bars, check_enough_bars
+from jtf_env.errors import BarsError, LayoutError
+from jtf_env.features import BarInputs, bar_inputs, context_table, feature_table
+from jtf_env.layouts import DEFAULT_WINDOW, Group, Layout, get_layout
+from jtf_env.scaler import CLIP, Scaler
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Market:
+    """One symbol over `T` bars: a pytree passed as an argument, never captured; equal sizes stack for `vmap`."""
+
+    features: Array
+    """``[T, F]`` columns of the layout's ``bar`` groups, natural units or standardised."""
+    context: Array
+    """``[T, C]`` columns of its ``context`` groups (``C`` may be 0)."""
+    open: Array
+    """``[T]`` USD."""
+    high: Array
+    """``[T]`` USD."""
+    low: Array
+    """``[T]`` USD."""
+    close: Array
+    """``[T]`` USD."""
+    tradable: Array
+    """``[T]`` bool; nothing fills on a bar that is not."""
+    layout: Layout = field(metadata={"static": True})
+    """Static. The columns and their order."""
+    window: int = field(metadata={"static": True})
+    """Static. Bars in an observation."""
+    first_bar: int = field(metadata={"static": True})
+    """Static. First bar at which a decision may be made: the window behind it is full and warm."""
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of all columns, `features` first, then `context`."""
+        return self.layout.columns
+
+    @property
+    def num_bars(self) -> int:
+        """Number of bars `T`."""
+        return self.close.shape[-1]
+
+
+def build_market(
+    bars: Bars,
+    layout: str | Layout = "v5.6.0",
+    scaler: Scaler | None = None,
+    *,
+    window: int = DEFAULT_WINDOW,
+    dtype: DTypeLike = jnp.float32,
+) -> Market:
+    """Compute all columns of `layout` over `bars`.
+
+    Natural units without `scaler`, else standardised and clipped to +-10. A float64 `dtype` needs
+    `jax.enable_x64` around whatever uses the market later. Raises `LayoutError` for a layout without
+    builders or a scaler of another layout, `BarsError` for fewer than warm-up + window + 1 bars.
+    """
+    layout = get_layout(layout)
+    check_enough_bars(bars, layout, window)
+    rows = len(bars)
+    with jax.enable_x64(True):
+        moments = None if scaler is None else _moments(scaler, layout)
+        inputs = bar_inputs(bars, layout.hour_visibility)
+        features, context = _tables(inputs, moments, layout.groups, 60 // bars.bar_minutes, jnp.dtype(dtype))
+        prices = {name: jnp.asarray(getattr(bars, name), dtype) for name in ("open", "high", "low", "close")}
+        return Market(
+            features=features[:rows],
+            context=context[:rows],
+            **prices,
+            tradable=jnp.asarray(bars.tradable),
+            layout=layout,
+            window=window,
+            first_bar=layout.first_bar(window),
+        )
+
+
+def scale_market(market: Market, scaler: Scaler) -> Market:
+    """Return `market`, in natural units so far, with both tables standardised and clipped to +-10."""
+    dtype = market.features.dtype
+    with jax.enable_x64(True):
+        tables = market.features.astype(jnp.float64), market.context.astype(jnp.float64)
+        features, context = _standardise(*tables, *_moments(scaler, market.layout))
+        return replace(market, features=features.astype(dtype), context=context.astype(dtype))
+
+
+def market_segment(market: Market, start: int, stop: int) -> Market:
+    """Return the rows an agent deciding at bars ``start .. stop - 2`` reads: ``[start - (window - 1), stop)``.
+
+    The columns keep what they knew of earlier bars; the new market's `first_bar` is ``window - 1``, the old
+    row `start`. Raises `BarsError` when `start` is before the market's first decision bar or no step fits
+    before `stop`.
+    """
+    if not market.first_bar <= start < stop - 1 < market.num_bars:
+        raise BarsError(
+            f"segment {start}..{stop} does not fit a market of {market.num_bars} bars whose first decision bar "
+            f"is {market.first_bar}; start at or after that bar and leave at least one step before the stop."
+        )
+    rows = slice(start - (market.window - 1), stop)
+    columns = {name: getattr(market, name)[rows] for name in _PER_BAR}
+    return replace(market, **columns, first_bar=market.window - 1)
+
+
+_PER_BAR = ("features", "context", "open", "high", "low", "close", "tradable")
+
+
+def _moments(scaler: Scaler, layout: Layout) -> tuple[Array, Array]:
+    """Return mean and deviation, each ``[F + C]``, checked against the layout; call it under `jax.enable_x64`."""
+    if len(scaler.mean) != layout.count:
+        raise LayoutError(
+            f"the scaler has {len(scaler.mean)} columns and layout {layout.name} has {layout.count}; "
+            f"fit it on a market of that layout."
+        )
+    return jnp.asarray(scaler.mean, jnp.float64), jnp.asarray(scaler.std, jnp.float64)
+
+
+def _standardise(features: Array, context: Array, mean: Array, std: Array) -> tuple[Array, Array]:
+    """Return both tables as ``clip((x - mean) / std, -10, 10)``; `mean` and `std` are ``[F + C]``."""
+    split = features.shape[1]
+
+    def scaled(table: Array, columns: slice) -> Array:
+        return jnp.clip((table - mean[None, columns]) / std[None, columns], -CLIP, CLIP)
+
+    return scaled(features, slice(None, split)), scaled(context, slice(split, None))
+
+
+@partial(jax.jit, static_argnums=(2, 3, 4))
+def _tables(
+    inputs: BarInputs,
+    moments: tuple[Array, Array] | None,
+    groups: tuple[Group, ...],
+    bars_per_hour: int,
+    dtype: np.dtype,
+) -> tuple[Array, Array]:
+    """Return ``features [T, F]`` and ``context [T, C]`` rounded to `dtype`: the one compiled program here."""
+    tables = feature_table(inputs, groups), context_table(inputs, groups, bars_per_hour)
+    features, context = tables if moments is None else _standardise(*tables, *moments)
+    return features.astype(dtype), context.astype(dtype)
