@@ -1,1 +1,22 @@
 """jtf_ppo: the learner. Networks, advantage, loss, optimiser, checkpoints; it knows no market."""
+
+from jtf_ppo.config import PPOConfig, resolve
+from jtf_ppo.errors import CheckpointError, ConfigError, DivergedError, LearnerError
+from jtf_ppo.trainer import train
+from jtf_ppo.types import Environment, Policy, RowTable, Timestep, TrainResult, Validation
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DivergedError",
+    "Environment",
+    "LearnerError",
+    "PPOConfig",
+    "Policy",
+    "RowTable",
+    "Timestep",
+    "TrainResult",
+    "Validation",
+    "resolve",
+    "train",
+]

@@ -53,7 +53,7 @@ class PPOConfig:
     precision: Precision = "auto"
     """Inputs of the wide matrix products; accumulation is float32. Default: bfloat16 on a GPU, float32 on a CPU."""
     feature_noise: float = 1.0
-    """Gaussian noise on the standardised row table, in standard deviations, fresh at every minibatch (training only)."""
+    """Gaussian noise on the standardised row table, in standard deviations, fresh at every minibatch."""
     context_noise: float = 0.0
     """The same for the broadcast context columns."""
     dropout: float = 0.0

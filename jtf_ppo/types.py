@@ -1,4 +1,7 @@
-"""What the learner asks of an environment and hands back. Axes: `[B]` environments, `[N]` steps, `[T]` rows, `[A]` actions."""
+"""What the learner asks of an environment and hands back.
+
+Axes: `[B]` environments, `[N]` steps, `[T]` rows, `[A]` actions.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,7 +49,7 @@ class Environment:
     reset: Callable[[Array, int, PyTree], tuple[PyTree, PyTree]]
     """``(key, B, data) -> (state, observation)``; consumes the key."""
     step: Callable[[Array, PyTree, Array, PyTree], tuple[PyTree, Timestep]]
-    """``(bits [B] uint32, state, action [B] int32, data) -> (state, Timestep)``; the random bits are all it may consume."""
+    """``(bits [B] uint32, state, action [B] int32, data) -> (state, Timestep)``; consumes the bits."""
     observation_dim: int
     """Size of the flattened dense observation."""
     table: Callable[[PyTree], RowTable] | None = None
@@ -68,7 +71,7 @@ class Policy(NamedTuple):
     evaluate: Callable[[PyTree, RowTable | None], tuple[Array, Array]]
     """``(observation [B, ...], table) -> (logits [B, A], value [B])``."""
     evaluate_rows: Callable[[RowTable, int], tuple[Array, Array]]
-    """``(table, first_row) -> (logits [T, A], value [T])`` of every row as an address; rows before `first_row` are zero."""
+    """``(table, first_row) -> (logits [T, A], value [T])`` of every row; those before `first_row` are zero."""
 
 
 @dataclass(frozen=True)

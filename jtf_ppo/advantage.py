@@ -1,0 +1,43 @@
+"""Generalised advantage estimation with the two endings kept apart."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def gae(
+    rewards: Array,
+    values: Array,
+    next_values: Array,
+    terminated: Array,
+    truncated: Array,
+    gamma: float,
+    gae_lambda: float,
+) -> Array:
+    """Return advantages ``[N, B]`` (Schulman et al. 2016, eq. 16) of time-major ``[N, B]`` inputs.
+
+    ``delta_t = r_t + gamma * next_values_t * (1 - terminated_t) - values_t`` and
+    ``A_t = delta_t + gamma * lambda * (1 - terminated_t) * (1 - truncated_t) * A_{t+1}``.
+
+    `next_values` is the value of the *final* observation of each step, before any reset: a truncation bootstraps
+    with it, a termination with zero, and the trace is cut at both.
+    """
+    alive = 1.0 - terminated.astype(values.dtype)
+    deltas = rewards + gamma * next_values * alive - values
+    trace = gamma * gae_lambda * alive * (1.0 - truncated.astype(values.dtype))
+
+    def backward(advantage: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
+        delta, decay = step
+        advantage = delta + decay * advantage
+        return advantage, advantage
+
+    _, advantages = jax.lax.scan(backward, jnp.zeros_like(values[0]), (deltas, trace), reverse=True)
+    return advantages
+
+
+def normalise(advantages: Array) -> Array:
+    """Zero mean, unit standard deviation over the whole rollout.
+
+    Over the rollout and not the minibatch: only then are per-bar sums of advantages exact (`jtf_ppo.bars`).
+    """
+    return (advantages - advantages.mean()) / (advantages.std() + 1e-8)

@@ -1,0 +1,180 @@
+"""The bar engine: the same objective for address-only observations, from sums per row.
+
+Within an iteration the policy is a table over rows. One evaluation of all rows serves every environment; a rollout
+step is a row gather, an inverse CDF and the environment's own arithmetic; an epoch costs one forward and backward
+pass over the *rows*, however many environments ran (`losses.bar_loss` says why this is exact).
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from jtf_ppo.advantage import gae, normalise
+from jtf_ppo.config import PPOConfig
+from jtf_ppo.engine import Acting, Engine, explained_variance, make_dropout, masked_cover, noisy_rows
+from jtf_ppo.losses import BarSums, bar_loss
+from jtf_ppo.sampling import bits_to_uniform, cumulative, draw_bits, inverse_cdf, mix_bits
+from jtf_ppo.types import Environment, PyTree, RowTable
+from jtf_ppo.window_dense import block_length
+
+ROWS_AT_ONCE = 16_384
+"""Rows whose activations exist at the same time while a whole table is evaluated: bounds memory, not results."""
+
+
+def bar_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, num_rows: int) -> Engine:
+    """Return the engine for a resolved `config` and a table of `num_rows` rows (`T`)."""
+    assert config.minibatch_size is not None, "config must be resolved"
+    length, usable = block_length(env.window), num_rows - env.first_row
+    # A random offset shifts the blocks, so one more than ceil(usable / length) is needed to cover every row.
+    num_blocks = -(-usable // length) + 1
+    size = num_blocks if config.minibatch_size >= usable else max(1, config.minibatch_size // length)
+
+    def collect(
+        params: nnx.State, acting: Acting, key: Array, data: PyTree
+    ) -> tuple[Acting, BarSums, dict[str, Array]]:
+        return _collect(env, config, graph, params, acting, key, data)
+
+    def cover(key: Array, batch: BarSums) -> Array:
+        offset_key, order_key = jax.random.split(key)
+        offset = jax.random.randint(offset_key, (), 0, length, jnp.int32)
+        blocks = masked_cover(order_key, num_blocks, size)
+        # Padding blocks start past the last row, where the mask of `loss` finds nothing.
+        return jnp.where(blocks < num_blocks, env.first_row - offset + blocks * length, num_rows)
+
+    def loss(
+        params: nnx.State, batch: BarSums, starts: Array, key: Array, table: RowTable | None
+    ) -> tuple[Array, dict[str, Array]]:
+        assert table is not None
+        features_key, context_key, dropout_key = jax.random.split(key, 3)
+        rows = starts[:, None] + jnp.arange(length, dtype=jnp.int32)[None, :]
+        weight = (rows >= env.first_row) & (rows < num_rows)
+        rows = jnp.clip(rows, 0, num_rows - 1)
+        features = noisy_rows(
+            _with_history(table.features, starts, length, env.window), config.feature_noise, features_key
+        )
+        context = noisy_rows(table.context[rows], config.context_noise, context_key)
+        network = nnx.merge(graph, params)
+        dropout = make_dropout(config.dropout, dropout_key)
+        logits, values = network.blocks(features, context, config.first_layer, dropout)
+        flat = rows.reshape(-1)
+        sums = jax.tree.map(lambda x: x[flat], batch)
+        total = config.batch_size * weight.sum() / usable
+        return bar_loss(
+            logits.reshape(flat.size, -1),
+            values.reshape(-1),
+            sums,
+            weight.reshape(-1).astype(values.dtype),
+            total,
+            config,
+        )
+
+    return Engine(collect, -(-num_blocks // size), cover, loss)
+
+
+def evaluate_rows(
+    graph: nnx.GraphDef, params: nnx.State, table: RowTable, first_row: int, window: int, method: str
+) -> tuple[Array, Array]:
+    """Return ``(logits [T, A], values [T])`` of every row from `first_row` as an address; zero before it."""
+    num_rows, length = table.features.shape[0], block_length(window)
+    num_blocks = -(-(num_rows - first_row) // length)
+    at_once = min(num_blocks, max(1, ROWS_AT_ONCE // length))
+    groups = -(-num_blocks // at_once)
+    starts = first_row + length * jnp.arange(groups * at_once, dtype=jnp.int32).reshape(groups, at_once)
+    network = nnx.merge(graph, params)
+
+    def evaluate(starts: Array) -> tuple[Array, Array]:
+        rows = jnp.minimum(starts[:, None] + jnp.arange(length, dtype=jnp.int32)[None, :], num_rows - 1)
+        return network.blocks(_with_history(table.features, starts, length, window), table.context[rows], method)
+
+    logits, values = jax.lax.map(evaluate, starts)
+
+    def place(x: Array) -> Array:
+        used = x.reshape(-1, *x.shape[3:])[: num_rows - first_row]
+        return jnp.concatenate([jnp.zeros((first_row, *used.shape[1:]), used.dtype), used])
+
+    return place(logits), place(values)
+
+
+def _with_history(features: Array, starts: Array, length: int, window: int) -> Array:
+    """Blocks ``[K, L + W - 1, F]``: `length` rows from each start, behind the ``W - 1`` rows before it."""
+    rows = starts[:, None] + jnp.arange(1 - window, length, dtype=jnp.int32)[None, :]
+    return features[jnp.clip(rows, 0, features.shape[0] - 1)]
+
+
+def _collect(
+    env: Environment,
+    config: PPOConfig,
+    graph: nnx.GraphDef,
+    params: nnx.State,
+    acting: Acting,
+    key: Array,
+    data: PyTree,
+) -> tuple[Acting, BarSums, dict[str, Array]]:
+    """Roll out `num_steps` against the policy table: 15 bytes a sample are stored. Consumes `key`."""
+    assert env.table is not None
+    table = env.table(data)
+    logits, row_values = evaluate_rows(graph, params, table, env.first_row, env.window, config.first_layer)
+    edges = cumulative(logits)
+
+    def step(
+        carry: tuple[Acting, dict[str, Array]], key: Array
+    ) -> tuple[tuple[Acting, dict[str, Array]], dict[str, Array]]:
+        acting, totals = carry
+        bits = draw_bits(key, config.num_envs or 0)
+        action = inverse_cdf(edges[acting.observation], bits_to_uniform(bits))
+        env_state, timestep = env.step(mix_bits(bits), acting.env_state, action, data)
+        stored = {
+            "row": acting.observation,
+            "final_row": timestep.final_observation,
+            "action": action.astype(jnp.int8),
+            "reward": timestep.reward,
+            "terminated": timestep.terminated,
+            "truncated": timestep.truncated,
+        }
+        totals = {name: totals[name] + value.mean() for name, value in timestep.metrics.items()}
+        return (Acting(env_state, timestep.observation), totals), stored
+
+    zero = {name: jnp.zeros(()) for name in _metric_names(env, acting, data)}
+    (acting, totals), rollout = jax.lax.scan(step, (acting, zero), jax.random.split(key, config.num_steps))
+    values = row_values[rollout["row"]]
+    advantages = gae(
+        rollout["reward"], values, row_values[rollout["final_row"]], rollout["terminated"], rollout["truncated"],
+        config.gamma, config.gae_lambda,
+    )  # fmt: skip
+    sums = sum_by_row(rollout["row"], rollout["action"], advantages, row_values, jax.nn.log_softmax(logits))
+    shares = jnp.bincount(rollout["action"].reshape(-1).astype(jnp.int32), length=env.num_actions) / config.batch_size
+    metrics = {
+        "train/reward": rollout["reward"].mean(),
+        "train/explained_variance": explained_variance(values, advantages),
+        **{f"train/action_share_{a}": shares[a] for a in range(env.num_actions)},
+        **{f"train/{name}": total / config.num_steps for name, total in totals.items()},
+    }
+    return acting, sums, metrics
+
+
+def sum_by_row(rows: Array, actions: Array, advantages: Array, row_values: Array, log_probs: Array) -> BarSums:
+    """Scatter samples ``[N, B]`` into sums per row; advantages are normalised over the rollout on the way."""
+    num_rows, num_actions = log_probs.shape
+    flat = rows.reshape(-1)
+    advantage = normalise(advantages).reshape(-1)
+    target = advantages.reshape(-1) + row_values[flat]
+    cells = flat * num_actions + actions.reshape(-1).astype(flat.dtype)
+    per_cell = jnp.zeros(num_rows * num_actions, advantage.dtype)
+    per_row = jnp.zeros(num_rows, advantage.dtype)
+    return BarSums(
+        gain=per_cell.at[cells].add(jnp.maximum(advantage, 0.0)).reshape(num_rows, num_actions),
+        loss=per_cell.at[cells].add(jnp.minimum(advantage, 0.0)).reshape(num_rows, num_actions),
+        samples=per_row.at[flat].add(1.0),
+        target=per_row.at[flat].add(target),
+        target_square=per_row.at[flat].add(jnp.square(target)),
+        log_probs=log_probs,
+    )
+
+
+def _metric_names(env: Environment, acting: Acting, data: PyTree) -> tuple[str, ...]:
+    """Names of the environment's metrics, found by shape evaluation alone."""
+    batch = jax.tree.leaves(acting.observation)[0].shape[0]
+    word, action = jax.ShapeDtypeStruct((batch,), jnp.uint32), jax.ShapeDtypeStruct((batch,), jnp.int32)
+    _, timestep = jax.eval_shape(env.step, word, acting.env_state, action, data)
+    return tuple(timestep.metrics)

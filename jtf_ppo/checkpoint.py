@@ -1,0 +1,125 @@
+"""Checkpoints through Orbax: complete, committed atomically, the newest two and the best one kept."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from jtf_ppo.errors import CheckpointError
+
+KEEP = 2
+"""Newest checkpoints kept: a crash while one is written leaves the one before it."""
+
+
+class CheckpointStore:
+    """One folder of checkpoints, each a pytree of arrays beside a small JSON record of host values.
+
+    Parameters
+    ----------
+    directory: created on the first save; each checkpoint is a folder named by its update.
+    keep: newest checkpoints kept.
+    identity: names what the checkpoints belong to (layout, data); compared at load.
+    """
+
+    def __init__(self, directory: Path, keep: int = KEEP, identity: dict[str, str] | None = None):
+        self.directory = directory.absolute()
+        self.identity = identity or {}
+        self._keep = keep
+
+    def steps(self) -> list[int]:
+        """Updates of the committed checkpoints, oldest first."""
+        if not self.directory.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdigit())
+
+    def path(self, step: int) -> Path:
+        """Folder of one checkpoint."""
+        return self.directory / str(step)
+
+    def save(self, step: int, state: Any, host: dict[str, Any]) -> None:
+        """Write `state` (arrays) and `host` (JSON); nothing half-written ever bears a checkpoint's name."""
+        if step in self.steps():
+            return  # Same run, same update: the same numbers (a resumed run passes its own checkpoints again).
+        record = {"identity": self.identity, "host": host}
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record))
+        try:
+            with self._manager(create=True) as manager:
+                manager.save(step, args=items)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"The checkpoint {self.path(step)} cannot be written ({_first_line(error)}); free the disk or "
+                f"choose another --out; {self._previous()}."
+            ) from error
+
+    def load(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+        """Read a checkpoint into the structure, shapes and types of `like`; raise `CheckpointError` naming the file."""
+        record = self.record(step)
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
+        try:
+            with self._manager(create=False) as manager:
+                items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
+                state = manager.restore(step, args=items).state
+        except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file.
+            raise self._damaged(step, error) from error
+        for restored, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(shapes), strict=True):
+            if restored.shape != wanted.shape or restored.dtype != wanted.dtype:
+                raise self._damaged(step, ValueError(f"an array is {restored.shape}, not {wanted.shape}"))
+        return state, record["host"]
+
+    def record(self, step: int) -> dict[str, Any]:
+        """Read and check the JSON record of a checkpoint: ``identity`` and ``host``."""
+        try:
+            with self._manager(create=False) as manager:
+                record = manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore())).record
+            identity, _ = record["identity"], record["host"]
+        except Exception as error:  # As above; a foreign folder fails here too.
+            raise self._damaged(step, error) from error
+        for name, value in self.identity.items():
+            if identity.get(name) != value:
+                raise CheckpointError(
+                    f"The checkpoint {self.path(step)} was written for {name} {identity.get(name)}, not {value}; "
+                    f"resume it with the {name} it was made with."
+                )
+        return record
+
+    @contextmanager
+    def _manager(self, create: bool) -> Iterator[ocp.CheckpointManager]:
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=self._keep,
+            create=create,
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=create,
+        )
+        with _quiet(), ocp.CheckpointManager(self.directory, options=options) as manager:
+            yield manager
+
+    def _previous(self) -> str:
+        steps = self.steps()
+        return f"the previous one, {self.path(steps[-1])}, is intact" if steps else "there is no earlier one"
+
+    def _damaged(self, step: int, error: Exception) -> CheckpointError:
+        return CheckpointError(
+            f"{self.path(step)} is not a readable checkpoint of this run ({_first_line(error)}); delete that folder "
+            "to go on from the one before it."
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back absl's notes on every save, so that the live line stays readable."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:160] if text else 'no further message'}"

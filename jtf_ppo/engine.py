@@ -1,0 +1,56 @@
+"""What the two engines share: the interface the trainer drives, and the masked cover of a batch by minibatches."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from jtf_ppo.networks import Dropout
+from jtf_ppo.types import PyTree, RowTable
+
+
+class Acting(NamedTuple):
+    """Where the rollout stands."""
+
+    env_state: PyTree
+    observation: PyTree
+    """``[B, ...]``"""
+
+
+class Engine(NamedTuple):
+    """One way to turn a rollout into optimiser steps, as pure functions of pytrees."""
+
+    collect: Callable[[nnx.State, Acting, Array, PyTree], tuple[Acting, PyTree, dict[str, Array]]]
+    """``(params, acting, key, data) -> (acting, batch, metrics)``: one rollout with its advantages."""
+    num_minibatches: int
+    cover: Callable[[Array, PyTree], PyTree]
+    """``(key, batch) -> indices [M, ...]``: one epoch; every sample (or row) once, padding masked."""
+    loss: Callable[[nnx.State, PyTree, PyTree, Array, RowTable | None], tuple[Array, dict[str, Array]]]
+    """``(params, batch, indices, key, table) -> (loss, metrics)`` of a minibatch; the key is for noise and dropout."""
+
+
+def masked_cover(key: Array, num_items: int, size: int) -> Array:
+    """Return ``[M, size]`` int32 indices, ``M = ceil(num_items / size)``, in random order; padding is `num_items`."""
+    num_minibatches = -(-num_items // size)
+    padding = jnp.full(num_minibatches * size - num_items, num_items, jnp.int32)
+    order = jax.random.permutation(key, jnp.arange(num_items, dtype=jnp.int32))
+    return jnp.concatenate([order, padding]).reshape(num_minibatches, size)
+
+
+def make_dropout(rate: float, key: Array) -> Dropout | None:
+    """Dropout of training passes; None where the rate is zero, so that nothing is drawn."""
+    return Dropout(rate, key) if rate else None
+
+
+def explained_variance(values: Array, advantages: Array) -> Array:
+    """``1 - var(target - value) / var(target)`` over a rollout; the target is ``advantage + value``."""
+    targets = advantages + values
+    return 1.0 - advantages.var() / jnp.maximum(targets.var(), 1e-12)
+
+
+def noisy_rows(rows: Array, scale: float, key: Array) -> Array:
+    """Add Gaussian noise of `scale` standard deviations; nothing is drawn for 0."""
+    return rows + scale * jax.random.normal(key, rows.shape, rows.dtype) if scale and rows.size else rows

@@ -1,0 +1,90 @@
+"""The actor-critic: one trunk, two heads, over row addresses (`WindowDense`) or dense observations."""
+
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.nn.initializers import orthogonal
+
+from jtf_ppo.config import PPOConfig
+from jtf_ppo.types import Environment, PyTree, RowTable
+from jtf_ppo.window_dense import WindowDense
+
+
+class ActorCritic(nnx.Module):
+    """Layers ``first``, ``hidden_0`` .. , ``policy`` (`A` logits), ``value``; ReLU between them.
+
+    Heads start small (orthogonal, gain 0.01 and 1), so that the first policy is close to uniform
+    (Andrychowicz et al. 2021, "What matters in on-policy RL", choice C57).
+    """
+
+    def __init__(self, env: Environment, num_features: int, num_context: int, config: PPOConfig, *, rngs: nnx.Rngs):
+        assert config.hidden_sizes is not None, "config must be resolved"
+        dtype = jnp.dtype(config.precision)
+        widths = config.hidden_sizes
+        self.first: WindowDense | nnx.Linear
+        if env.address_only:
+            self.first = WindowDense(env.window, num_features, num_context, widths[0], dtype=dtype, rngs=rngs)
+        else:
+            self.first = _linear(env.observation_dim, widths[0], 2**0.5, dtype, rngs)
+        self.num_hidden = len(widths) - 1
+        for i, (fan_in, width) in enumerate(pairwise(widths)):
+            setattr(self, f"hidden_{i}", _linear(fan_in, width, 2**0.5, dtype, rngs))
+        self.policy = _linear(widths[-1], env.num_actions, 0.01, jnp.float32, rngs)
+        self.value = _linear(widths[-1], 1, 1.0, jnp.float32, rngs)
+
+    def __call__(
+        self, observation: PyTree, table: RowTable | None, dropout: "Dropout | None" = None
+    ) -> tuple[Array, Array]:
+        """Return ``(logits [B, A], value [B])``; `observation` is ``[B]`` addresses into `table`, or ``[B, D]`` numbers."""
+        if table is None:
+            assert isinstance(self.first, nnx.Linear)
+            return self.heads(self.first(observation.reshape(observation.shape[0], -1)), dropout)
+        assert isinstance(self.first, WindowDense)
+        return self.heads(self.first(observation, table), dropout)
+
+    def blocks(
+        self, features: Array, context: Array, method: str, dropout: "Dropout | None" = None
+    ) -> tuple[Array, Array]:
+        """Return ``(logits [K, L, A], value [K, L])`` of blocks of consecutive rows (see `WindowDense.blocks`)."""
+        assert isinstance(self.first, WindowDense)
+        return self.heads(self.first.blocks(features, context, method), dropout)
+
+    def heads(self, pre_activation: Array, dropout: "Dropout | None" = None) -> tuple[Array, Array]:
+        """Everything after the first layer: ``[..., H]`` to ``(logits [..., A], value [...])``."""
+        hidden = jax.nn.relu(pre_activation)
+        if dropout is not None:
+            hidden = dropout(hidden)
+        for i in range(self.num_hidden):
+            hidden = jax.nn.relu(getattr(self, f"hidden_{i}")(hidden))
+        hidden = hidden.astype(jnp.promote_types(hidden.dtype, jnp.float32))
+        return self.policy(hidden), self.value(hidden)[..., 0]
+
+
+class Dropout:
+    """Inverted dropout of one tensor (Srivastava et al. 2014); consumes its key."""
+
+    def __init__(self, rate: float, key: Array):
+        self.rate, self.key = rate, key
+
+    def __call__(self, x: Array) -> Array:
+        """Return `x` with the share dropped and the rest scaled up."""
+        keep = jax.random.bernoulli(self.key, 1.0 - self.rate, x.shape)
+        return jnp.where(keep, x / (1.0 - self.rate), 0.0)
+
+
+def make_network(
+    env: Environment, table: RowTable | None, config: PPOConfig, key: Array
+) -> tuple[nnx.GraphDef, nnx.State]:
+    """Return ``(graph, params)`` of a fresh network; consumes `key`."""
+    features, context = (table.features.shape[1], table.context.shape[1]) if table is not None else (0, 0)
+    network = ActorCritic(env, features, context, config, rngs=nnx.Rngs(params=key))
+    return nnx.split(network)
+
+
+def _linear(fan_in: int, width: int, gain: float, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
+    return nnx.Linear(
+        fan_in, width, kernel_init=orthogonal(gain), dtype=None if dtype == jnp.float32 else dtype, rngs=rngs
+    )

@@ -1,0 +1,126 @@
+"""The first layer: a dense layer over `[W, F + C]` observations that is handed row addresses instead.
+
+For an address `i` the dense observation is the window ``features[i-W+1 .. i]`` beside `W` copies of
+``context[i]``. Copies of one value meet only the sum of their kernel rows, so one context row times `W` is the
+dense layer exactly, in value and, under Adam, in every step it takes (`expand_kernel`, `collapse_kernel`).
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from jtf_ppo.types import RowTable
+
+
+class WindowDense(nnx.Module):
+    """``[B]`` addresses (or blocks of consecutive rows) to ``[B, H]`` pre-activations.
+
+    Parameters
+    ----------
+    window, num_features, num_context, width: `W`, `F`, `C`, `H`.
+    dtype: inputs of the matrix products; sums are accumulated in the parameters' dtype.
+    rngs: consumes ``rngs.params`` twice.
+    """
+
+    def __init__(
+        self,
+        window: int,
+        num_features: int,
+        num_context: int,
+        width: int,
+        *,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        self.window, self.dtype = window, dtype
+        # He et al. 2015 for the dense layer; the sum of W independent rows has W times their variance.
+        std = math.sqrt(2.0 / (window * (num_features + num_context)))
+        normal = jax.random.normal
+        self.kernel = nnx.Param(std * normal(rngs.params(), (window, num_features, width)))
+        self.context_kernel = nnx.Param(std / math.sqrt(window) * normal(rngs.params(), (num_context, width)))
+        self.bias = nnx.Param(jnp.zeros(width))
+
+    def __call__(self, addresses: Array, table: RowTable) -> Array:
+        """Apply to ``addresses [B]`` int32, each at least ``W - 1``; returns ``[B, H]``."""
+        rows = addresses[:, None] + jnp.arange(1 - self.window, 1, dtype=addresses.dtype)[None, :]
+        windows = table.features[rows].reshape(addresses.shape[0], -1)
+        kernel = self.kernel[...].reshape(windows.shape[1], -1)
+        return self._product(windows, kernel) + self._broadcast_part(table.context[addresses])
+
+    def blocks(self, features: Array, context: Array, method: str) -> Array:
+        """Apply to blocks of consecutive rows.
+
+        Parameters
+        ----------
+        features: ``[K, L + W - 1, F]``, each block's `L` rows behind the ``W - 1`` rows before them.
+        context: ``[K, L, C]``.
+        method: ``gather``, ``conv`` or ``fft``; equal up to rounding.
+
+        Returns
+        -------
+        ``[K, L, H]`` pre-activations.
+        """
+        kernel = self.kernel[...]
+        if method == "fft":
+            windowed = overlap_save(features, kernel)
+        elif method == "conv":
+            windowed = jax.lax.conv_general_dilated(
+                features.astype(self.dtype),
+                kernel.astype(self.dtype),
+                window_strides=(1,),
+                padding="VALID",
+                dimension_numbers=("NWC", "WIO", "NWC"),
+                preferred_element_type=kernel.dtype,
+            )
+        else:
+            windowed = self._gathered(features, kernel)
+        return windowed + self._broadcast_part(context)
+
+    def _gathered(self, features: Array, kernel: Array) -> Array:
+        num_blocks, length = features.shape[0], features.shape[1] - self.window + 1
+        rows = jnp.arange(length)[:, None] + jnp.arange(self.window)[None, :]
+        windows = features[:, rows].reshape(num_blocks * length, -1)
+        return self._product(windows, kernel.reshape(windows.shape[1], -1)).reshape(num_blocks, length, -1)
+
+    def _broadcast_part(self, context: Array) -> Array:
+        """``W * context @ context_kernel + bias`` for ``context [..., C]``."""
+        bias = self.bias[...].reshape((1,) * (context.ndim - 1) + (-1,))
+        return self.window * self._product(context, self.context_kernel[...]) + bias
+
+    def _product(self, left: Array, kernel: Array) -> Array:
+        return jnp.matmul(left.astype(self.dtype), kernel.astype(self.dtype), preferred_element_type=kernel.dtype)
+
+
+def overlap_save(features: Array, kernel: Array) -> Array:
+    """Correlate ``features [K, L + W - 1, F]`` with ``kernel [W, F, H]`` through the Fourier domain: ``[K, L, H]``.
+
+    Overlap-save (Oppenheim and Schafer, Discrete-Time Signal Processing, 8.7.3): the circular correlation of a
+    block with the zero-padded kernel equals the linear one on the block's first `L` outputs. Always in the parameters' precision.
+    """
+    points = features.shape[1]
+    length = points - kernel.shape[0] + 1
+    signal = jnp.fft.rfft(features.astype(kernel.dtype), axis=1)
+    response = jnp.conj(jnp.fft.rfft(kernel, points, axis=0))
+    return jnp.fft.irfft(jnp.einsum("kmf,mfh->kmh", signal, response), points, axis=1)[:, :length]
+
+
+def block_length(window: int) -> int:
+    """Rows of a block such that block and history fill a power of two of at least twice the window."""
+    return (1 << (2 * window - 1).bit_length()) - window + 1
+
+
+def expand_kernel(kernel: Array, context_kernel: Array) -> Array:
+    """Return the dense ``[W * (F + C), H]`` kernel over the flattened observation ``[W, F + C]``."""
+    window = kernel.shape[0]
+    copies = jnp.broadcast_to(context_kernel[None], (window, *context_kernel.shape))
+    return jnp.concatenate([kernel, copies], axis=1).reshape(-1, kernel.shape[-1])
+
+
+def collapse_kernel(dense: Array, window: int, num_context: int) -> tuple[Array, Array]:
+    """Return ``(kernel [W, F, H], context_kernel [C, H])`` of a dense ``[W * (F + C), H]`` kernel: same outputs."""
+    rows = dense.reshape(window, -1, dense.shape[-1])
+    split = rows.shape[1] - num_context
+    return rows[:, :split], rows[:, split:].mean(axis=0)
