@@ -28,7 +28,7 @@ class RewardWeights:
     direction: float = 0.15
     """Held exposure times the sign of the price move."""
     dsr: float = 0.10
-    """Differential Sharpe ratio (Moody and Saffell 2001, eq. 8)."""
+    """Differential Sharpe ratio (Moody and Saffell 2001, section II-D)."""
     stop_tp: float = 0.10
     """+1 when a take-profit fills, -1 when a stop-loss fills."""
     slippage: float = 0.06

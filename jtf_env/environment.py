@@ -1,0 +1,223 @@
+"""The environment: account state, orders, stops, rewards, endings, as pure functions of one environment.
+
+``state, action, market, params`` go in, a new state and a `StepResult` come out; `jax.vmap` makes batches.
+A state is 56 bytes and holds the bar *index*, never a window; a step gathers 17 bytes of the market and does
+about 150 arithmetic operations, so on an accelerator it is bound by the 112 bytes of state read and written.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jtf_env.actions import LEVELS, next_level_table
+from jtf_env.market import Market
+from jtf_env.orders import BREAK_EVEN, BarPrices, Fill, apply_order, check_stops, select
+from jtf_env.params import EnvParams, RewardWeights
+from jtf_env.rewards import (
+    RewardComponents,
+    differential_sharpe,
+    direction_reward,
+    drawdown_reward,
+    log_growth,
+    magnitude_reward,
+    slippage_reward,
+    stop_tp_reward,
+    weighted_reward,
+)
+from jtf_env.state import EnvState, StepInfo, StepResult
+
+__all__ = [
+    "EnvParams",
+    "EnvState",
+    "RewardWeights",
+    "StepInfo",
+    "StepResult",
+    "autoreset_step",
+    "autoreset_step_at",
+    "draw_start_bar",
+    "observe",
+    "reset",
+    "reset_at",
+    "step",
+]
+
+
+class Fills(NamedTuple):
+    """The fills of one step and what the reward needs to know about them."""
+
+    order: Fill
+    stop: Fill
+    raw: jax.Array
+    """Price of the order's fill before slippage, USD; the price move of the reward starts here."""
+    level: jax.Array
+    """int32, level held after the order, before the stops."""
+    stop_hit: jax.Array
+    take_profit_hit: jax.Array
+    dropped: jax.Array
+
+
+def _read(array: jax.Array, *index: jax.Array) -> jax.Array:
+    # Bars and levels are in bounds by construction; saying so spares the bounds arithmetic of every gather.
+    return array.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+
+def reset_at(bar: jax.Array | int, market: Market, params: EnvParams) -> EnvState:
+    """Return a flat account at the close of bar `bar`: the deterministic reset."""
+    dtype = market.close.dtype
+    money = jnp.asarray(params.initial_equity, dtype)
+    zero = jnp.zeros((), dtype)
+    count = jnp.zeros((), jnp.int32)
+    return EnvState(
+        bar=jnp.asarray(bar, jnp.int32),
+        steps=count,
+        level=count,
+        cash=money,
+        units=zero,
+        entry_price=zero,
+        cash_at_entry=money,
+        equity=money,
+        peak_equity=money,
+        dsr_mean=zero,
+        dsr_square=zero,
+        num_trades=count,
+        num_wins=count,
+        dropped_orders=count,
+    )
+
+
+def draw_start_bar(key: jax.Array, market: Market) -> jax.Array:
+    """Draw the start bar (int32) uniformly from ``[first_bar, T - 2]``. Consumes `key`."""
+    return jax.random.randint(key, (), market.first_bar, market.num_bars - 1, jnp.int32)
+
+
+def reset(key: jax.Array, market: Market, params: EnvParams) -> EnvState:
+    """Return a flat account at a uniformly drawn start bar. Consumes `key`."""
+    return reset_at(draw_start_bar(key, market), market, params)
+
+
+def step(
+    state: EnvState, action: jax.Array, market: Market, params: EnvParams
+) -> tuple[EnvState, StepResult]:
+    """Execute the decision `action` (int32, 0..7) taken at the close of ``state.bar``; end one bar later.
+
+    Pure. Order of events: the order fills (open of the next bar, or the close just seen), stops are checked
+    on the next bar, equity is marked at its close. A step from the last bar stays there.
+    """
+    bar = jnp.minimum(state.bar + 1, market.num_bars - 1)
+    prices = BarPrices(
+        *(_read(column, bar) for column in (market.open, market.high, market.low, market.close))
+    )
+    after, fills = execute(state, action, bar, prices, market, params)
+    final, info = mark(state, after, fills, bar, prices.close, params)
+    terminated, truncated = endings(final, market, params)
+    return final, StepResult(weighted_reward(info.components, params.reward), terminated, truncated, info)
+
+
+def execute(
+    state: EnvState, action: jax.Array, bar: jax.Array, prices: BarPrices, market: Market, params: EnvParams
+) -> tuple[EnvState, Fills]:
+    """Fill the order, then check the stops on `bar`, unless its own open is where the position came from."""
+    bar_tradable = _read(market.tradable, bar)
+    if params.fill == "next_open":
+        raw, fill_tradable = prices.open, bar_tradable
+    else:
+        raw, fill_tradable = _read(market.close, state.bar), _read(market.tradable, state.bar)
+    wanted = _read(jnp.asarray(next_level_table(params.allow_short)), state.level + LEVELS, action)
+    target = jnp.where(fill_tradable, wanted, state.level)
+    held, order = apply_order(state, target, raw, params)
+    armed = bar_tradable
+    if params.fill == "next_open":
+        armed &= target * state.level > 0
+    after, stop, stop_hit, take_hit = check_stops(held, armed, prices, params)
+    return after, Fills(order, stop, raw, target, stop_hit, take_hit, wanted != target)
+
+
+def mark(
+    state: EnvState, after: EnvState, fills: Fills, bar: jax.Array, close: jax.Array, params: EnvParams
+) -> tuple[EnvState, StepInfo]:
+    """Mark the account `after` the fills at `close`: the final state, and what happened since `state`."""
+    order, stop = fills.order, fills.stop
+    equity = after.cash + after.units * close
+    growth = log_growth(equity, state.equity)
+    dsr, dsr_mean, dsr_square = differential_sharpe(
+        growth, state.dsr_mean, state.dsr_square, params.dsr_decay
+    )
+    closed = order.closed.astype(jnp.int32) + stop.closed.astype(jnp.int32)
+    least = BREAK_EVEN * state.equity
+    wins = (order.pnl > least).astype(jnp.int32) + (stop.pnl > least).astype(jnp.int32)
+    final = replace(
+        after,
+        bar=bar,
+        steps=state.steps + 1,
+        equity=equity,
+        peak_equity=jnp.maximum(state.peak_equity, equity),
+        dsr_mean=dsr_mean,
+        dsr_square=dsr_square,
+        num_trades=state.num_trades + closed,
+        num_wins=state.num_wins + wins,
+        dropped_orders=state.dropped_orders + fills.dropped.astype(jnp.int32),
+    )
+    cost = order.cost + stop.cost
+    exposure = fills.level.astype(equity.dtype) / LEVELS
+    move = (close - fills.raw) / fills.raw
+    components = RewardComponents(
+        pnl=params.reward_scale * growth,
+        direction=direction_reward(exposure, move),
+        dsr=dsr,
+        stop_tp=stop_tp_reward(fills.stop_hit, fills.take_profit_hit, equity.dtype),
+        slippage=slippage_reward(cost, state.equity, params.reward_scale),
+        magnitude=magnitude_reward(exposure, move, params.reward_scale),
+        drawdown=drawdown_reward(equity, final.peak_equity),
+    )
+    info = StepInfo(
+        equity=equity,
+        position=after.units * close / equity,
+        traded_notional=order.notional + stop.notional,
+        cost=cost,
+        fill_price=order.price,
+        trades_closed=closed,
+        trade_pnl=order.pnl + stop.pnl,
+        stop_hit=fills.stop_hit,
+        take_profit_hit=fills.take_profit_hit,
+        order_dropped=fills.dropped,
+        components=components,
+    )
+    return final, info
+
+
+def endings(state: EnvState, market: Market, params: EnvParams) -> tuple[jax.Array, jax.Array]:
+    """Return ``(terminated, truncated)``: ruin, else the end of the episode length or of the data."""
+    terminated = state.equity <= state.peak_equity * (1.0 - params.max_drawdown)
+    out_of_steps = (params.episode_bars > 0) & (state.steps >= params.episode_bars)
+    out_of_data = state.bar >= market.num_bars - 1
+    return terminated, ~terminated & (out_of_steps | out_of_data)
+
+
+def autoreset_step_at(
+    start_bar: jax.Array, state: EnvState, action: jax.Array, market: Market, params: EnvParams
+) -> tuple[EnvState, StepResult, EnvState]:
+    """Step, and restart at `start_bar` if the episode ended: ``(next_state, result, final_state)``.
+
+    ``final_state`` is the state the step ended in, before any restart; its ``bar`` is the final address.
+    """
+    final, result = step(state, action, market, params)
+    fresh = reset_at(start_bar, market, params)
+    return select(result.terminated | result.truncated, fresh, final), result, final
+
+
+def autoreset_step(
+    key: jax.Array, state: EnvState, action: jax.Array, market: Market, params: EnvParams
+) -> tuple[EnvState, StepResult, EnvState]:
+    """`autoreset_step_at` with a start bar drawn from `key` (consumed whether or not the episode ended)."""
+    return autoreset_step_at(draw_start_bar(key, market), state, action, market, params)
+
+
+def observe(market: Market, state: EnvState) -> jax.Array:
+    """Return the observation ``[W, F + C]`` at the state's bar: oldest row first, context in every row."""
+    features = jax.lax.dynamic_slice_in_dim(market.features, state.bar - (market.window - 1), market.window)
+    context = jnp.broadcast_to(
+        _read(market.context, state.bar)[None, :], (market.window, market.context.shape[1])
+    )
+    return jnp.concatenate([features, context], axis=1)

@@ -1,0 +1,222 @@
+"""The environment in NumPy and plain Python floats (float64): the names of `jtf_env.environment`, no JAX.
+
+It makes the same trades on the same actions; `tests/parity` holds the two together.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jtf_env.actions import LEVELS
+from jtf_env.mirror.market import Market
+from jtf_env.mirror.orders import BREAK_EVEN, Account, BarView, Execution, execute
+from jtf_env.mirror.rewards import (
+    RewardComponents,
+    differential_sharpe,
+    direction_reward,
+    drawdown_reward,
+    log_growth,
+    magnitude_reward,
+    slippage_reward,
+    stop_tp_reward,
+    weighted_reward,
+)
+from jtf_env.params import EnvParams
+
+
+@dataclass(frozen=True, slots=True)
+class EnvState:
+    """One account at the close of one bar; the fields and units of `jtf_env.environment.EnvState`."""
+
+    bar: int
+    steps: int
+    level: int
+    cash: float
+    units: float
+    entry_price: float
+    cash_at_entry: float
+    equity: float
+    peak_equity: float
+    dsr_mean: float
+    dsr_square: float
+    num_trades: int
+    num_wins: int
+    dropped_orders: int
+
+    @property
+    def account(self) -> Account:
+        """Money and position alone."""
+        return Account(self.cash, self.units, self.level, self.entry_price, self.cash_at_entry)
+
+
+@dataclass(frozen=True, slots=True)
+class StepInfo:
+    """What happened in one step; the fields and units of `jtf_env.environment.StepInfo`."""
+
+    equity: float
+    position: float
+    traded_notional: float
+    cost: float
+    fill_price: float
+    trades_closed: int
+    trade_pnl: float
+    stop_hit: bool
+    take_profit_hit: bool
+    order_dropped: bool
+    components: RewardComponents
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """Reward and the two endings, apart: ``terminated`` is ruin, ``truncated`` the end of episode or data."""
+
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: StepInfo
+
+
+def reset_at(bar: int, market: Market, params: EnvParams) -> EnvState:
+    """Return a flat account at the close of bar `bar`: the deterministic reset."""
+    money = float(params.initial_equity)
+    return EnvState(
+        bar=int(bar),
+        steps=0,
+        level=0,
+        cash=money,
+        units=0.0,
+        entry_price=0.0,
+        cash_at_entry=money,
+        equity=money,
+        peak_equity=money,
+        dsr_mean=0.0,
+        dsr_square=0.0,
+        num_trades=0,
+        num_wins=0,
+        dropped_orders=0,
+    )
+
+
+def draw_start_bar(rng: np.random.Generator, market: Market) -> int:
+    """Draw the start bar uniformly from ``[first_bar, T - 2]``."""
+    return int(rng.integers(market.first_bar, market.num_bars - 1))
+
+
+def reset(rng: np.random.Generator, market: Market, params: EnvParams) -> EnvState:
+    """Return a flat account at a uniformly drawn start bar."""
+    return reset_at(draw_start_bar(rng, market), market, params)
+
+
+def view_bar(market: Market, before: int, bar: int) -> BarView:
+    """Return what the step from bar `before` to bar `bar` may touch."""
+    return BarView(
+        market.open.item(bar),
+        market.high.item(bar),
+        market.low.item(bar),
+        market.close.item(bar),
+        market.tradable.item(bar),
+        market.close.item(before),
+        market.tradable.item(before),
+    )
+
+
+def step(state: EnvState, action: int, market: Market, params: EnvParams) -> tuple[EnvState, StepResult]:
+    """Execute the decision `action` (0..7) taken at the close of ``state.bar``; end one bar later."""
+    bar = min(state.bar + 1, market.num_bars - 1)
+    view = view_bar(market, state.bar, bar)
+    done = execute(state.account, int(action), view, params)
+    account = done.account
+    equity = account.cash + account.units * view.close
+    growth = log_growth(equity, state.equity)
+    dsr, mean, square = differential_sharpe(growth, state.dsr_mean, state.dsr_square, params.dsr_decay)
+    closed = [leg for leg in done.legs if leg.closes]
+    final = EnvState(
+        bar=bar,
+        steps=state.steps + 1,
+        level=account.level,
+        cash=account.cash,
+        units=account.units,
+        entry_price=account.entry_price,
+        cash_at_entry=account.cash_at_entry,
+        equity=equity,
+        peak_equity=max(state.peak_equity, equity),
+        dsr_mean=mean,
+        dsr_square=square,
+        num_trades=state.num_trades + len(closed),
+        num_wins=state.num_wins + sum(leg.pnl > BREAK_EVEN * state.equity for leg in closed),
+        dropped_orders=state.dropped_orders + done.dropped,
+    )
+    info = describe(state, final, done, view.close, growth, dsr, params)
+    terminated, truncated = endings(final, market, params)
+    return final, StepResult(weighted_reward(info.components, params.reward), terminated, truncated, info)
+
+
+def describe(
+    state: EnvState,
+    final: EnvState,
+    done: Execution,
+    close: float,
+    growth: float,
+    dsr: float,
+    params: EnvParams,
+) -> StepInfo:
+    """Return what happened between `state` and `final`, with the reward components."""
+    cost = sum(leg.cost for leg in done.legs)
+    exposure = done.held_level / LEVELS
+    reason = done.legs[-1].reason if done.legs else None
+    orders = [leg for leg in done.legs if leg.reason == "signal"]
+    components = RewardComponents(
+        pnl=params.reward_scale * growth,
+        direction=direction_reward(exposure, done.raw, close),
+        dsr=dsr,
+        stop_tp=stop_tp_reward(reason),
+        slippage=slippage_reward(cost, state.equity, params.reward_scale),
+        magnitude=magnitude_reward(exposure, done.raw, close, params.reward_scale),
+        drawdown=drawdown_reward(final.equity, final.peak_equity),
+    )
+    return StepInfo(
+        equity=final.equity,
+        position=final.units * close / final.equity,
+        traded_notional=sum(abs(leg.units) * leg.price for leg in done.legs),
+        cost=cost,
+        fill_price=orders[0].price if orders else 0.0,
+        trades_closed=final.num_trades - state.num_trades,
+        trade_pnl=sum(leg.pnl for leg in done.legs),
+        stop_hit=reason == "stop",
+        take_profit_hit=reason == "take_profit",
+        order_dropped=done.dropped,
+        components=components,
+    )
+
+
+def endings(state: EnvState, market: Market, params: EnvParams) -> tuple[bool, bool]:
+    """Return ``(terminated, truncated)``: ruin, else the end of the episode length or of the data."""
+    if state.equity <= 0 or state.equity <= state.peak_equity - params.max_drawdown * state.peak_equity:
+        return True, False
+    if params.episode_bars > 0 and state.steps >= params.episode_bars:
+        return False, True
+    return False, state.bar >= market.num_bars - 1
+
+
+def autoreset_step_at(
+    start_bar: int, state: EnvState, action: int, market: Market, params: EnvParams
+) -> tuple[EnvState, StepResult, EnvState]:
+    """Step, and restart at `start_bar` if the episode ended: ``(next_state, result, final_state)``."""
+    final, result = step(state, action, market, params)
+    if result.terminated or result.truncated:
+        return reset_at(start_bar, market, params), result, final
+    return final, result, final
+
+
+def autoreset_step(
+    rng: np.random.Generator, state: EnvState, action: int, market: Market, params: EnvParams
+) -> tuple[EnvState, StepResult, EnvState]:
+    """`autoreset_step_at` with a start bar drawn from `rng` (drawn whether or not the episode ended)."""
+    return autoreset_step_at(draw_start_bar(rng, market), state, action, market, params)
+
+
+def observe(market: Market, state: EnvState) -> np.ndarray:
+    """Return the observation ``[W, F + C]`` at the state's bar: oldest row first, context in every row."""
+    rows = market.features[state.bar - market.window + 1 : state.bar + 1]
+    context = np.repeat(market.context[state.bar][None, :], market.window, axis=0)
+    return np.hstack([rows, context])
