@@ -61,7 +61,7 @@ def bar_inputs(bars: Bars, hour_visibility: HourVisibility = "previous") -> BarI
         "low": bars.low,
         "close": bars.close,
         "hour": local.hour.to_numpy(np.float64) + local.minute.to_numpy(np.float64) / 60.0,
-        "weekday": local.weekday.to_numpy(np.float64),
+        "weekday": local.day_of_week.to_numpy(np.float64),
         "month": local.month.to_numpy(np.float64) - 1.0,
         "session_elapsed": np.asarray((end - bars.session_open) / minute),
         "session_length": np.asarray((bars.session_close - bars.session_open) / minute),
