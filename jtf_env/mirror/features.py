@@ -66,7 +66,7 @@ def temporal7(bars: Bars) -> Columns:
     local = bars.timestamps.tz_convert(bars.timezone)
     shares = (
         (local.hour.to_numpy() + local.minute.to_numpy() / 60) / 24,
-        local.weekday.to_numpy() / 7,
+        local.day_of_week.to_numpy() / 7,
         (local.month.to_numpy() - 1) / 12,
     )
     circles = [wave(2.0 * np.pi * share) for share in shares for wave in (np.sin, np.cos)]

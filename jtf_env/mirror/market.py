@@ -98,14 +98,14 @@ def scale_market(market: Market, scaler: Scaler) -> Market:
 
 
 def market_segment(market: Market, start: int, stop: int) -> Market:
-    """Cut out the rows a policy needs to decide at bars ``start..stop-1``: ``[start - (window - 1), stop)``.
+    """Return rows ``[start - (window - 1), stop)``: what an agent deciding at ``start .. stop - 2`` reads.
 
-    Raises `BarsError` unless ``market.first_bar <= start < stop <= num_bars``.
+    Raises `BarsError` when `start` is before the market's first decision bar or no step fits before `stop`.
     """
-    if not market.first_bar <= start < stop <= market.num_bars:
+    if not market.first_bar <= start < stop - 1 < market.num_bars:
         raise BarsError(
-            f"segment [{start}, {stop}) is not inside the decision bars [{market.first_bar}, "
-            f"{market.num_bars}); use more bars or another split."
+            f"segment [{start}, {stop}) does not lie inside the decision bars [{market.first_bar}, "
+            f"{market.num_bars}) with two bars at least; use more bars or another split."
         )
     rows = slice(start - (market.window - 1), stop)
     return replace(

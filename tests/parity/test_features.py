@@ -1,0 +1,148 @@
+"""Every column of both layouts: JAX and the NumPy mirror, written apart, give the same numbers."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jtf_env import market as jax_market
+from jtf_env import mirror
+from jtf_env.errors import BarsError, LayoutError
+from jtf_env.layouts import LAYOUTS
+from tests.parity.samples import columns_of, frozen_bars, real_bars, walk_bars
+
+EXACT = 1e-9
+"""Absolute and relative difference allowed between the two float64 tables."""
+HALF_ULP = 2.0**-24
+"""Relative error of rounding once to float32, the only one the float32 table makes."""
+
+SAMPLES = ("SPY", "BTCUSDT", "walk", "frozen")
+
+
+@pytest.fixture(scope="module", params=SAMPLES)
+def bars(request):
+    if request.param == "walk":
+        return walk_bars()
+    if request.param == "frozen":
+        return frozen_bars()
+    return real_bars(request.getfixturevalue("real_data"), request.param)
+
+
+@pytest.fixture(scope="module")
+def mirrored(bars):
+    return mirror.build_market(bars)
+
+
+@pytest.mark.parametrize("layout", ["v5.5.0", "v5.6.0"])
+def test_every_column_agrees_in_float64(bars, layout):
+    with jax.enable_x64(True):
+        market = jax_market.build_market(bars, layout, dtype=jnp.float64)
+    expected = mirror.build_market(bars, layout)
+    assert market.column_names == expected.column_names == LAYOUTS[layout].columns
+    chex.assert_trees_all_close(columns_of(market), columns_of(expected), rtol=EXACT, atol=EXACT)
+
+
+def test_float32_columns_are_the_mirror_rounded_once(bars, mirrored):
+    market = jax_market.build_market(bars)
+    assert market.features.dtype == market.context.dtype == jnp.float32
+    chex.assert_trees_all_close(columns_of(market), columns_of(mirrored), rtol=1.01 * HALF_ULP, atol=EXACT)
+
+
+def test_standardised_columns_agree_in_float64(bars, mirrored):
+    scaler = mirror.fit_scaler(mirrored.features, mirrored.context, mirrored.first_bar)
+    with jax.enable_x64(True):
+        market = jax_market.scale_market(jax_market.build_market(bars, dtype=jnp.float64), scaler)
+    expected = mirror.build_market(bars, scaler=scaler)
+    # A difference of 1e-13 in natural units is divided by deviations down to the scaler's floor of 1e-6.
+    chex.assert_trees_all_close(columns_of(market), columns_of(expected), rtol=EXACT, atol=1e-7)
+
+
+def test_prices_and_tradable_bars_agree(bars, mirrored):
+    with jax.enable_x64(True):
+        market = jax_market.build_market(bars, dtype=jnp.float64)
+    for name in ("open", "high", "low", "close", "tradable"):
+        np.testing.assert_array_equal(np.asarray(getattr(market, name)), getattr(mirrored, name))
+
+
+def test_first_decision_bar_and_window_agree(bars, mirrored):
+    market = jax_market.build_market(bars)
+    assert (market.first_bar, market.window) == (mirrored.first_bar, mirrored.window) == (200, 100)
+    assert market.num_bars == mirrored.num_bars == len(bars)
+
+
+def test_segments_agree(bars, mirrored):
+    with jax.enable_x64(True):
+        segment = jax_market.market_segment(jax_market.build_market(bars, dtype=jnp.float64), 1000, 1500)
+    expected = mirror.market_segment(mirrored, 1000, 1500)
+    assert (segment.first_bar, segment.num_bars) == (expected.first_bar, expected.num_bars) == (99, 599)
+    chex.assert_trees_all_close(columns_of(segment), columns_of(expected), rtol=EXACT, atol=EXACT)
+
+
+def test_cold_rows_of_the_mirror_hold_the_neutral_values(mirrored):
+    columns = columns_of(mirrored)
+    for group in mirrored.layout.groups:
+        if group.source == "bar":
+            for name, neutral in zip(group.columns, group.neutral, strict=True):
+                np.testing.assert_array_equal(columns[name][: group.warmup], neutral)
+
+
+def test_mirror_columns_are_finite_where_prices_stand_still():
+    market = mirror.build_market(frozen_bars())
+    assert np.isfinite(market.features).all()
+    assert np.isfinite(market.context).all()
+
+
+def test_a_flat_window_gives_the_neutral_values():
+    # frozen_bars stand still in rows 500..649, so that at row 640 every window of up to 100 bars is flat;
+    # recursions (MACD, ADX, RSI, ATR) remember the walk before and have no denominator that vanishes.
+    columns = columns_of(mirror.build_market(frozen_bars()))
+    flat = (
+        "norm_price",
+        "volatility",
+        "stoch_k",
+        "stoch_d",
+        "bollinger_position",
+        "cci",
+        "williams_r",
+        "range_100",
+    )
+    neutral = (0.0, 0.0, 0.5, 0.5, 0.5, 0.0, 0.5, 0.5)
+    assert tuple(columns[name][640] for name in flat) == neutral
+
+
+def test_each_filter_gives_probabilities(mirrored):
+    columns = columns_of(mirrored)
+    states = [name for group in mirrored.layout.groups if group.name == "markov12" for name in group.columns]
+    posteriors = np.stack([columns[name] for name in states], axis=1).reshape(-1, 4, 3)
+    assert posteriors.min() > 0.0
+    np.testing.assert_allclose(posteriors.sum(axis=-1), 1.0, rtol=1e-12)
+
+
+def test_turning_probabilities_leave_only_turning_flat(mirrored):
+    columns = columns_of(mirrored)
+    row = -1
+    total = columns["turn_up"][row] + columns["continue"][row] + columns["turn_down"][row]
+    turning_flat = 0.05 * (columns["trend_down"][row] + columns["trend_up"][row])
+    assert total + turning_flat == pytest.approx(1.0, abs=1e-12)
+
+
+def test_mirror_scaling_is_what_the_scaler_says():
+    market = mirror.build_market(walk_bars())
+    width = market.features.shape[1] + market.context.shape[1]
+    scaler = mirror.Scaler(mean=np.full(width, 0.25), std=np.full(width, 0.03))
+    scaled = mirror.scale_market(market, scaler)
+    np.testing.assert_allclose(scaled.context[:, 6], np.minimum((market.context[:, 6] - 0.25) / 0.03, 10.0))
+    assert np.abs(scaled.features).max() == 10.0
+
+
+def test_mirror_refuses_the_scaler_of_another_layout():
+    market = mirror.build_market(walk_bars(), "v5.5.0")
+    with pytest.raises(LayoutError, match=r"58 columns and layout 'v5.5.0' has 51"):
+        mirror.scale_market(market, mirror.Scaler(mean=np.zeros(58), std=np.ones(58)))
+
+
+@pytest.mark.parametrize(("start", "stop"), [(199, 300), (300, 301), (300, 8001)])
+def test_mirror_refuses_a_segment_outside_the_decision_bars(start, stop):
+    with pytest.raises(BarsError, match="does not lie inside the decision bars"):
+        mirror.market_segment(mirror.build_market(walk_bars()), start, stop)
