@@ -22,7 +22,7 @@ def load_bars(
     Parameters
     ----------
     symbol
-        For example ``SPY`` or ``BTC/USD``; its spelling decides the asset class unless `asset_class` is given.
+        For example ``SPY`` or ``BTC/USD``; its spelling decides the asset class unless one is given.
     data
         A folder of ``SYMBOL_15Min.parquet`` or ``.csv``, or one such file by any name. None is the
         synthetic market of that symbol name, the same at every call and without extended hours.
