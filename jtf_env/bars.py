@@ -250,9 +250,7 @@ def check_enough_bars(bars: Bars, layout: Layout, window: int) -> None:
 
 def _check_columns(frame: pd.DataFrame, where: str) -> None:
     if len(frame) == 0:
-        raise BarsError(
-            f"{where}: has no rows; provide bars with the columns timestamp, {', '.join(COLUMNS)}."
-        )
+        raise BarsError(f"{where}: has no rows; provide bars with the columns timestamp, {', '.join(COLUMNS)}.")
     names = list(frame.columns)
     for name in COLUMNS:
         if names.count(name) != 1:
@@ -307,9 +305,7 @@ def _read_numbers(column: pd.Series, where: str) -> np.ndarray:
     except (OverflowError, TypeError, ValueError):
         numbers = None
     if numbers is None or numbers.dtype.kind not in "iuf":
-        raise BarsError(
-            f"{where}: column {column.name!r} holds {column.dtype}, not numbers; convert it to float64."
-        )
+        raise BarsError(f"{where}: column {column.name!r} holds {column.dtype}, not numbers; convert it to float64.")
     return numbers.to_numpy(np.float64)
 
 

@@ -68,9 +68,7 @@ def exchange_schedule(first_year: int, last_year: int) -> Schedule:
     with warnings.catch_warnings():
         # exchange_calendars 4.13 uses `Series.values`, deprecated since pandas 3.1; no user can help it.
         warnings.simplefilter("ignore", DeprecationWarning)
-        calendar = exchange_calendars.get_calendar(
-            CALENDAR, start=f"{first_year}-01-01", end=f"{last_year}-12-31"
-        )
+        calendar = exchange_calendars.get_calendar(CALENDAR, start=f"{first_year}-01-01", end=f"{last_year}-12-31")
     return Schedule(
         days=nanoseconds(calendar.sessions) // DAY,
         open=pd.DatetimeIndex(calendar.opens).as_unit("ns"),
@@ -95,9 +93,7 @@ class SessionLabels:
     """``[T]`` bool, the bar starts at or after the close of a half day."""
 
 
-def label_sessions(
-    timestamps: pd.DatetimeIndex, asset_class: AssetClass, bar_minutes: int = 15
-) -> SessionLabels:
+def label_sessions(timestamps: pd.DatetimeIndex, asset_class: AssetClass, bar_minutes: int = 15) -> SessionLabels:
     """Return the session of each bar start ``timestamps [T]`` (UTC, increasing).
 
     An equity bar belongs to the session of its local date, so that extended hours share the ids of the

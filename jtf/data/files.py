@@ -79,9 +79,7 @@ def read_frame(path: Path) -> pd.DataFrame:
         return reader(path)
     except Exception as error:  # parsers raise anything on foreign bytes; the user needs the file's name
         reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise BarsError(
-            f"{path}: cannot be read as {path.suffix[1:]} ({reason}); replace the file."
-        ) from error
+        raise BarsError(f"{path}: cannot be read as {path.suffix[1:]} ({reason}); replace the file.") from error
 
 
 def file_sha256(path: Path) -> str:
