@@ -1,0 +1,274 @@
+"""Five planted markets whose best policy is known: the exam that learning has to pass.
+
+=========== ======================================================== ==========================================
+market      the next bar's return                                    what the policy sees
+=========== ======================================================== ==========================================
+next_bar    ``+-20 bp * |normal|``, sign independent                 its sign in `SIGNAL_COLUMN`; long only
+hourly      ``PULL * h1_return`` + noise of 20 bp                    real features and context of the prices
+regime      hidden AR(1) drift (.95, 6 bp) + noise of 20 bp          drift in its units + unit noise in the column
+noise       noise of 20 bp                                           a column of noise
+shuffled    as next_bar                                              next_bar's column, permuted in time
+=========== ======================================================== ==========================================
+
+Markets trade 24/7, open where the last bar closed, and cost 2 bp a side; shorts are allowed but in next_bar and its
+control, where long-only makes a change of mind one order instead of three. All but *hourly* have tables of
+independent standard normal filler around the one planted column, so that nothing else tells anything and the
+stated optimum is exact. In *hourly* the row a decision reads carries the drift of the bar it trades: ``h1_return`` of
+bar `i` (the clock hour before the hour of bar `i`) drives bar ``i + 1``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from jtf.data.optimum import (
+    Process,
+    Solution,
+    address_only_rule,
+    ar1_process,
+    bin_probabilities,
+    coin_process,
+    constant_process,
+    follow_policy,
+    kalman_forecast,
+    nearest_state,
+    net_log_return,
+    solve,
+    symmetric_grid,
+)
+from jtf.data.synthetic import BAR, ar1_path, price_frame
+from jtf.splits import EMBARGO_EXTRA, Segment
+from jtf_env.bars import Bars, check_enough_bars, make_bars
+from jtf_env.layouts import DEFAULT_LAYOUT, DEFAULT_WINDOW, get_layout
+from jtf_env.market import Market, build_market, market_segment, scale_market
+from jtf_env.params import EnvParams, make_params
+from jtf_env.scaler import fit_scaler
+
+SIGNAL_COLUMN = "momentum"
+"""Bar column that carries the signal of the markets with filler tables."""
+NOISE = 20e-4
+"""Standard deviation of a bar's noise, as a fraction of the price."""
+COEFFICIENT, DRIFT = 0.95, 6e-4
+"""*regime*: AR(1) coefficient a bar and standard deviation of the hidden drift."""
+PULL = 0.16
+"""*hourly*: drift as a share of the previous hour's return; its standard deviation comes to 6.3 bp."""
+MEAN_MOVE = NOISE * float(np.sqrt(2 / np.pi))
+"""*next_bar*: mean size of a move."""
+PER_HOUR = 4
+UNSEEN_BARS = 6_000
+FIRST_DAY = pd.Timestamp("2024-01-01", tz="UTC")
+
+
+@dataclass(frozen=True, eq=False)
+class Planted:
+    """A planted market, its environment parameters, and what the best trader in it knows."""
+
+    name: str
+    bars: Bars
+    market: Market
+    """All ``T`` rows, standardised (the scaler is fitted on the training bars only)."""
+    params: EnvParams
+    """Log-return reward, 2 bp a side, no fee."""
+    process: Process
+    states: np.ndarray
+    """``[T]`` state of `process` at the close of every bar."""
+    unseen_bars: int
+    """The last bars, which training never sees."""
+
+    @property
+    def train(self) -> Segment:
+        """Training bars: from the first decision bar up to the embargo (window + 16 bars)."""
+        embargo = self.market.window + EMBARGO_EXTRA
+        return Segment(self.market.first_bar, self.market.num_bars - self.unseen_bars - embargo)
+
+    @property
+    def unseen(self) -> Segment:
+        """The last `unseen_bars` bars."""
+        return Segment(self.market.num_bars - self.unseen_bars, self.market.num_bars)
+
+    def segment(self, segment: Segment) -> Market:
+        """Return the rows that decisions in `segment` read."""
+        return market_segment(self.market, segment.start, segment.stop)
+
+    @cached_property
+    def solution(self) -> Solution:
+        """The optimum: position-aware, so an upper bound of what an address-only policy can expect."""
+        return solve(self.process, self.params)
+
+    def optimum_actions(self, segment: Segment) -> np.ndarray:
+        """Return ``[T]`` actions of the optimum, flat at the start of `segment`."""
+        return follow_policy(self.solution.actions, self.states, self.params, segment.start)
+
+    def address_only_actions(self) -> np.ndarray:
+        """Return ``[T]`` actions of the optimum's hold band, for a policy that does not know its position."""
+        return address_only_rule(self.solution, self.params)[self.states]
+
+    def net_log_return(self, actions: np.ndarray, segment: Segment) -> float:
+        """Return the log growth of equity over `segment`, net of costs, of one action a bar ``[T]`` (NumPy mirror)."""
+        return net_log_return(self.bars, actions, self.params, segment)
+
+    def share_of_optimum(self, actions: np.ndarray, segment: Segment | None = None) -> float:
+        """Return the net log return of ``actions [T]`` over the optimum's, on the same bars (default: `unseen`)."""
+        segment = segment or self.unseen
+        best = self.net_log_return(self.optimum_actions(segment), segment)
+        if best == 0.0:
+            raise ValueError(f"market {self.name!r} has no edge to take a share of; use net_log_return.")
+        return self.net_log_return(actions, segment) / best
+
+
+def planted_next_bar(
+    num_bars: int, seed: int, layout: str = DEFAULT_LAYOUT, *, unseen_bars: int = UNSEEN_BARS
+) -> Planted:
+    """Return the market whose signal column is the sign of the next bar's return."""
+    rng = np.random.default_rng([0, seed])
+    sign, bars = _coin_bars(rng, num_bars)
+    process = coin_process(MEAN_MOVE, NOISE**2 - MEAN_MOVE**2)
+    states = (sign > 0).astype(np.int64)
+    market = _filler_market(rng, bars, sign, layout)
+    return Planted("next_bar", bars, market, _params(allow_short=False), process, states, unseen_bars)
+
+
+def planted_shuffled(
+    num_bars: int, seed: int, layout: str = DEFAULT_LAYOUT, *, unseen_bars: int = UNSEEN_BARS
+) -> Planted:
+    """Return the control of `planted_next_bar`: the same prices, its signal column permuted in time."""
+    rng = np.random.default_rng([0, seed])
+    sign, bars = _coin_bars(rng, num_bars)
+    market = _filler_market(rng, bars, rng.permutation(sign), layout)
+    process, states = constant_process(NOISE**2), np.zeros(num_bars, np.int64)
+    return Planted("shuffled", bars, market, _params(allow_short=False), process, states, unseen_bars)
+
+
+def planted_noise(num_bars: int, seed: int, layout: str = DEFAULT_LAYOUT, *, unseen_bars: int = UNSEEN_BARS) -> Planted:
+    """Return the market without drift: every trade costs and none pays."""
+    rng = np.random.default_rng([1, seed])
+    bars = _bars(rng, rng.normal(0.0, NOISE, num_bars))
+    market = _filler_market(rng, bars, rng.standard_normal(num_bars), layout)
+    process, states = constant_process(NOISE**2), np.zeros(num_bars, np.int64)
+    return Planted("noise", bars, market, _params(), process, states, unseen_bars)
+
+
+def planted_regime(
+    num_bars: int, seed: int, layout: str = DEFAULT_LAYOUT, *, unseen_bars: int = UNSEEN_BARS
+) -> Planted:
+    """Return the market whose slow hidden drift shows through unit noise in the signal column.
+
+    The optimum is the exact Kalman filter of that column, traded by dynamic programming.
+    """
+    rng = np.random.default_rng([2, seed])
+    drift = ar1_path(rng, num_bars, COEFFICIENT, DRIFT)
+    bars = _bars(rng, drift + rng.normal(0.0, NOISE, num_bars))
+    signal = drift / DRIFT + rng.standard_normal(num_bars)
+    market = _filler_market(rng, bars, signal / np.sqrt(2), layout)
+    forecast, unknown = kalman_forecast(signal * DRIFT, np.full(num_bars, DRIFT), COEFFICIENT, DRIFT)
+    known = float(np.sqrt(DRIFT**2 - unknown[-1]))
+    process = ar1_process(COEFFICIENT, known, NOISE**2 + float(unknown[-1]))
+    states = nearest_state(forecast, process.drift)
+    return Planted("regime", bars, market, _params(), process, states, unseen_bars)
+
+
+def planted_hourly(
+    num_bars: int, seed: int, layout: str = DEFAULT_LAYOUT, *, unseen_bars: int = UNSEEN_BARS
+) -> Planted:
+    """Return the market whose drift follows the previous completed clock hour's return, with real features."""
+    rng = np.random.default_rng([3, seed])
+    move, previous, running = _hourly_moves(rng.normal(0.0, NOISE, num_bars))
+    bars = _bars(rng, move)
+    raw = build_market(bars, layout)
+    train = slice(raw.first_bar, num_bars - unseen_bars - raw.window - EMBARGO_EXTRA)
+    scaler = fit_scaler(np.asarray(raw.features)[train], np.asarray(raw.context)[train])
+    process, states = _hourly_process(previous, running)
+    return Planted("hourly", bars, scale_market(raw, scaler), _params(), process, states, unseen_bars)
+
+
+def _params(allow_short: bool = True) -> EnvParams:
+    return make_params("us_equity", "log_return", allow_short=allow_short)
+
+
+def _bars(rng: np.random.Generator, move: np.ndarray) -> Bars:
+    """Return 24/7 bars with the simple returns ``move [T]``."""
+    count = len(move)
+    timestamps = pd.date_range(FIRST_DAY, periods=count, freq=BAR)
+    frame = price_frame(rng, timestamps, 100.0, move, np.zeros(count), np.full(count, NOISE))
+    return make_bars(frame, "PLANTED", asset_class="crypto", source="planted")
+
+
+def _coin_bars(rng: np.random.Generator, num_bars: int) -> tuple[np.ndarray, Bars]:
+    """Return the sign of the next bar's return ``[T]`` and the bars."""
+    move = rng.normal(0.0, NOISE, num_bars + 1)
+    return np.sign(move[1:]), _bars(rng, move[:-1])
+
+
+def _filler_market(rng: np.random.Generator, bars: Bars, signal: np.ndarray, layout: str) -> Market:
+    """Return a standardised market with ``signal [T]`` in `SIGNAL_COLUMN` and independent normal filler elsewhere."""
+    chosen = get_layout(layout)
+    check_enough_bars(bars, chosen, DEFAULT_WINDOW)
+    features = rng.standard_normal((len(bars), len(chosen.bar_columns)), np.float32)
+    context = rng.standard_normal((len(bars), len(chosen.context_columns)), np.float32)
+    features[:, chosen.bar_columns.index(SIGNAL_COLUMN)] = signal
+    return Market(
+        features=jnp.asarray(features),
+        context=jnp.asarray(context),
+        **{name: jnp.asarray(getattr(bars, name), jnp.float32) for name in ("open", "high", "low", "close")},
+        tradable=jnp.asarray(bars.tradable),
+        layout=chosen,
+        window=DEFAULT_WINDOW,
+        first_bar=chosen.first_bar(DEFAULT_WINDOW),
+    )
+
+
+def _hourly_moves(noise: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return ``[T]`` returns of the bars, ``h1_return`` at every bar, and the hour's return so far.
+
+    An hour's return runs from the close of its first bar to the close of its last, as `h1_return` defines it.
+    """
+    rows = []
+    previous = running = drift = 0.0
+    for bar, shock in enumerate(noise.tolist()):
+        move = drift + shock
+        if bar % PER_HOUR == 0:
+            previous, running = running, 0.0
+        else:
+            running = (1 + running) * (1 + move) - 1
+        drift = PULL * previous
+        rows.append((move, previous, running))
+    move, previous_hour, hour_so_far = np.array(rows).T
+    return move, previous_hour, hour_so_far
+
+
+def _hourly_process(previous: np.ndarray, running: np.ndarray, size: int = 41) -> tuple[Process, np.ndarray]:
+    """Return the process of *hourly* and the ``[T]`` state at every bar.
+
+    A state is (bar of the hour, return of the previous hour, return of this hour so far): at the end of the
+    hour the latter becomes the former. Hour returns are AR(1) with coefficient ``3 * PULL``.
+    """
+    persistence = (PER_HOUR - 1) * PULL
+    grid = symmetric_grid(NOISE * np.sqrt((PER_HOUR - 1) / (1 - persistence**2)), size)
+    transition = bin_probabilities(grid[None, :] + PULL * grid[:, None], NOISE, grid)
+    shape = (PER_HOUR, size, size)
+
+    def expect(value: np.ndarray) -> np.ndarray:
+        cube = value.reshape(*shape, -1)
+        ahead = np.empty_like(cube)
+        ahead[:-1] = transition @ cube[1:]
+        ahead[-1] = cube[0, :, size // 2]
+        return ahead.reshape(value.shape)
+
+    drift = np.broadcast_to(PULL * grid[:, None], shape).reshape(-1)
+    phase = np.arange(len(previous)) % PER_HOUR
+    coordinates = (phase, nearest_state(previous, grid), nearest_state(running, grid))
+    return Process(drift, NOISE**2, expect), np.ravel_multi_index(coordinates, shape)
+
+
+MARKETS: dict[str, Callable[..., Planted]] = {
+    "next_bar": planted_next_bar,
+    "hourly": planted_hourly,
+    "regime": planted_regime,
+    "noise": planted_noise,
+    "shuffled": planted_shuffled,
+}
+"""The five planted markets by name."""

@@ -1,0 +1,265 @@
+"""The planted markets: what is planted, who can see it, and that the stated optimum is one."""
+
+import numpy as np
+import pytest
+
+from jtf.data.optimum import (
+    address_only_rule,
+    ar1_process,
+    bin_probabilities,
+    coin_process,
+    kalman_forecast,
+    nearest_state,
+    normal_cdf,
+    solve,
+    symmetric_grid,
+)
+from jtf.data.planted import COEFFICIENT, DRIFT, MARKETS, NOISE, PULL, SIGNAL_COLUMN, Planted
+from jtf_env.actions import BUY_75, CLOSE, HOLD, LEVELS, NUM_ACTIONS, SELL_75, next_level_table
+from jtf_env.mirror import build_market
+from jtf_env.params import make_params
+
+NUM_BARS = 12_000
+PAYING = ("next_bar", "hourly", "regime")
+
+
+@pytest.fixture(scope="module")
+def planted() -> dict[str, Planted]:
+    return {name: make(NUM_BARS, seed=0) for name, make in MARKETS.items()}
+
+
+def signal_of(market: Planted) -> np.ndarray:
+    return np.asarray(market.market.features)[:, market.market.column_names.index(SIGNAL_COLUMN)]
+
+
+def moves(market: Planted) -> np.ndarray:
+    """Return of the bar after each bar, ``[T - 1]``."""
+    return market.bars.close[1:] / market.bars.open[1:] - 1
+
+
+def one_hot(actions: np.ndarray) -> np.ndarray:
+    return np.eye(NUM_ACTIONS, dtype=bool)[actions]
+
+
+# --- the dynamic programme ---------------------------------------------------------------------------------
+
+
+def test_normal_cdf_is_the_distribution_function():
+    # Tables: Phi(0) = .5, Phi(1) = .8413447, Phi(-1.96) = .0249979, Phi(3) = .9986501.
+    values = normal_cdf(np.array([0.0, 1.0, -1.96, 3.0]))
+    np.testing.assert_allclose(values, [0.5, 0.8413447, 0.0249979, 0.9986501], atol=1e-6)
+
+
+def test_bin_probabilities_keep_mean_and_deviation():
+    grid = symmetric_grid(1.0, 81)
+    weights = bin_probabilities(np.array([0.3]), 0.5, grid)
+    mean = (weights @ grid).item()
+    assert mean == pytest.approx(0.3, abs=1e-6)
+    assert np.sqrt(weights @ (grid - mean) ** 2).item() == pytest.approx(0.5, rel=0.01)
+
+
+def test_a_value_beyond_the_grid_belongs_to_its_end():
+    grid = symmetric_grid(1.0, 5)  # -4 -2 0 2 4
+    assert nearest_state(np.array([-9.0, -1.2, 0.9, 9.0]), grid).tolist() == [0, 1, 2, 4]
+
+
+def test_kalman_forecast_equals_the_conditional_mean_of_a_joint_normal():
+    # Brute force: drift of bars 0..5 is jointly normal with covariance s^2 a^|i-j|; condition bar 5 on bars 0..4.
+    coefficient, deviation, noise = 0.9, 2.0, 3.0
+    seen = np.array([1.0, -2.0, 4.0, 0.5, 3.0])
+    lag = np.abs(np.subtract.outer(np.arange(6), np.arange(6)))
+    covariance = deviation**2 * coefficient**lag
+    weights = np.linalg.solve(covariance[:5, :5] + noise**2 * np.eye(5), covariance[:5, 5])
+    mean, variance = kalman_forecast(seen, np.full(5, noise), coefficient, deviation)
+    assert mean[-1] == pytest.approx(weights @ seen)
+    assert variance[-1] == pytest.approx(deviation**2 - weights @ covariance[:5, 5])
+
+
+def test_without_costs_a_sure_coin_pays_its_whole_drift():
+    # Long only, 10 bp in half of the bars: BUY_75 from flat holds 3/4, then 4/4. States by position in a run of heads:
+    # the first head earns .75 * 10, every later one 1 * 10; half of the heads are first ones: .5 * 10 * .875.
+    params = make_params("us_equity", slippage=0.0, allow_short=False)
+    assert solve(coin_process(10e-4, 0.0), params).gain == pytest.approx(4.375e-4, abs=1e-7)
+
+
+def test_costs_beyond_the_drift_keep_the_optimum_flat():
+    solution = solve(coin_process(10e-4, NOISE**2), make_params("us_equity", fee=0.01))
+    assert solution.gain == pytest.approx(0, abs=1e-7)
+    assert (solution.actions[:, LEVELS] == HOLD).all()
+
+
+def test_higher_costs_widen_the_hold_band():
+    process = ar1_process(COEFFICIENT, DRIFT, NOISE**2)
+    held = []
+    for fee in (0.0, 4e-4, 16e-4):
+        params = make_params("us_equity", fee=fee)
+        held.append((address_only_rule(solve(process, params), params) == HOLD).sum())
+    assert held[0] < held[1] < held[2]
+
+
+def test_the_optimum_beats_every_rule_that_ignores_its_position():
+    # All 64 rules of a two-state coin, long only: the band rule is the best of them and loses nothing.
+    params = make_params("us_equity", allow_short=False)
+    process = coin_process(16e-4, (12e-4) ** 2)
+    best = solve(process, params)
+    rules = [one_hot(np.array([low, high])) for low in range(NUM_ACTIONS) for high in range(NUM_ACTIONS)]
+    gains = [solve(process, params, allowed).gain for allowed in rules]
+    band = solve(process, params, one_hot(address_only_rule(best, params))).gain
+    assert max(gains) == pytest.approx(best.gain, abs=1e-7)
+    assert band == pytest.approx(best.gain, abs=1e-7)
+
+
+# --- what is planted ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MARKETS)
+def test_the_same_seed_gives_the_same_market(planted, name):
+    again = MARKETS[name](NUM_BARS, seed=0)
+    np.testing.assert_array_equal(again.bars.close, planted[name].bars.close)
+    np.testing.assert_array_equal(again.market.features, planted[name].market.features)
+
+
+def test_another_seed_gives_another_market(planted):
+    other = MARKETS["regime"](NUM_BARS, seed=1)
+    assert not np.array_equal(other.bars.close, planted["regime"].bars.close)
+
+
+@pytest.mark.parametrize("name", MARKETS)
+def test_columns_are_standardised(planted, name):
+    market, train = planted[name].market, planted[name].train
+    table = np.concatenate([market.features, market.context], axis=1)[train.start : train.stop]
+    assert table.shape[1] == 58
+    np.testing.assert_allclose(table.mean(axis=0), 0, atol=0.1)
+    # "continue" is 0.9 in every bar: a sticky filter's probability of staying does not depend on the state.
+    varies = np.array(market.column_names) != ("continue" if name == "hourly" else "")
+    np.testing.assert_allclose(table.std(axis=0)[varies], 1, atol=0.1)
+
+
+def test_next_bar_shows_the_sign_of_the_next_return(planted):
+    market = planted["next_bar"]
+    np.testing.assert_array_equal(signal_of(market)[:-1], np.sign(moves(market)))
+
+
+def test_shuffled_has_the_same_prices_and_the_same_signals_in_another_order(planted):
+    market, original = planted["shuffled"], planted["next_bar"]
+    np.testing.assert_array_equal(market.bars.close, original.bars.close)
+    np.testing.assert_array_equal(np.sort(signal_of(market)), np.sort(signal_of(original)))
+
+
+@pytest.mark.parametrize("name", ["shuffled", "noise"])
+def test_a_control_market_shows_nothing_of_the_next_return(planted, name):
+    market = planted[name]
+    assert abs(np.corrcoef(signal_of(market)[:-1], moves(market))[0, 1]) < 3 / np.sqrt(NUM_BARS)
+
+
+def test_trading_the_shuffled_signal_loses_the_costs(planted):
+    market = planted["shuffled"]
+    actions = np.where(signal_of(market) > 0, BUY_75, CLOSE)
+    earned = market.net_log_return(actions, market.unseen) / len(market.unseen)
+    # Expected: one order in every two bars of about 3.5 levels: .5 * 3.5 / 4 * 2 bp = .9 bp a bar.
+    assert earned == pytest.approx(-0.9e-4, abs=0.45e-4)
+
+
+@pytest.mark.parametrize("name", ["shuffled", "noise"])
+def test_the_optimum_of_a_control_market_is_to_do_nothing(planted, name):
+    market = planted[name]
+    assert (market.optimum_actions(market.unseen) == HOLD).all()
+    assert market.net_log_return(market.address_only_actions(), market.unseen) == 0
+
+
+def test_a_control_market_has_no_optimum_to_take_a_share_of(planted):
+    with pytest.raises(ValueError, match="no edge"):
+        planted["noise"].share_of_optimum(np.zeros(NUM_BARS, int))
+
+
+def test_regime_shows_the_drift_through_unit_noise(planted):
+    # Column at bar i against return of bar i: correlation of drift + noise with drift / 6 bp + 1.
+    market = planted["regime"]
+    expected = DRIFT / np.sqrt(2 * (DRIFT**2 + NOISE**2))
+    assert np.corrcoef(signal_of(market)[1:], moves(market))[0, 1] == pytest.approx(expected, abs=0.03)
+
+
+def test_hourly_drift_follows_h1_return_of_the_real_feature_code(planted):
+    market = planted["hourly"]
+    mirror = build_market(market.bars)
+    hour = mirror.context[:-1, mirror.layout.context_columns.index("h1_return")]
+    noise = moves(market) - PULL * hour
+    assert np.std(noise) == pytest.approx(NOISE, rel=0.03)
+    assert abs(np.corrcoef(noise, hour)[0, 1]) < 3 / np.sqrt(NUM_BARS)
+
+
+def test_the_51_column_layout_has_no_context():
+    market = MARKETS["regime"](3_000, seed=0, layout="v5.5.0", unseen_bars=1_000).market
+    assert (market.features.shape[1], market.context.shape[1]) == (51, 0)
+
+
+@pytest.mark.parametrize("name", MARKETS)
+def test_the_unseen_bars_lie_an_embargo_behind_the_training_bars(planted, name):
+    market = planted[name]
+    assert market.unseen.start - market.train.stop == 100 + 16
+    assert market.unseen.stop == NUM_BARS
+
+
+def test_a_segment_starts_deciding_at_its_first_bar(planted):
+    market = planted["regime"]
+    unseen = market.segment(market.unseen)
+    assert unseen.num_bars - unseen.first_bar == len(market.unseen)
+    np.testing.assert_array_equal(unseen.close[unseen.first_bar], market.market.close[market.unseen.start])
+
+
+# --- what it is worth --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PAYING)
+def test_the_optimum_earns_what_dynamic_programming_promises(planted, name):
+    market = planted[name]
+    realised = np.mean([
+        market.net_log_return(market.optimum_actions(part), part) / len(part)
+        for part in (market.train, market.unseen)
+    ])  # fmt: skip
+    # Sampling error: 20 bp of noise a bar over about 11 500 bars is 0.19 bp, more for slow signals.
+    assert realised == pytest.approx(market.solution.gain, abs=0.6e-4)
+
+
+@pytest.mark.parametrize("name", PAYING)
+def test_the_address_only_rule_is_within_three_per_cent_of_the_optimum(planted, name):
+    market = planted[name]
+    allowed = one_hot(address_only_rule(market.solution, market.params))
+    gain = solve(market.process, market.params, allowed).gain
+    assert 0.97 < gain / market.solution.gain < 1.001
+
+
+@pytest.mark.parametrize("name", PAYING)
+def test_the_optimum_beats_simple_rules_on_unseen_bars(planted, name):
+    market = planted[name]
+    bearish = SELL_75 if market.params.allow_short else CLOSE
+    rivals = {
+        "buy and hold": np.full(NUM_BARS, BUY_75),
+        "flat": np.full(NUM_BARS, HOLD),
+        "sign of the last move": np.where(market.bars.close > market.bars.open, BUY_75, bearish),
+    }
+    if name == "regime":
+        rivals["sign of the signal column"] = np.where(signal_of(market) > 0, BUY_75, bearish)
+    if name == "hourly":
+        hour = np.asarray(market.market.context)[:, 0]
+        rivals["sign of h1_return"] = np.where(hour > 0, BUY_75, bearish)
+    for rival, actions in rivals.items():
+        assert market.share_of_optimum(actions) < 1, rival
+
+
+@pytest.mark.parametrize(("width", "at_most"), [(0.0, 0.99), (0.5, 1.0), (2.0, 1.0), (4.0, 0.95)])
+def test_another_hold_band_earns_less_in_regime(planted, width, at_most):
+    market = planted["regime"]
+    process, params = market.process, market.params
+    rule = address_only_rule(market.solution, params)
+    band = width * process.drift[rule == BUY_75].min()
+    other = np.select([process.drift > band, process.drift < -band], [BUY_75, SELL_75], HOLD)
+    assert solve(process, params, one_hot(other)).gain < at_most * market.solution.gain
+
+
+def test_following_the_policy_never_asks_for_an_impossible_level(planted):
+    market = planted["next_bar"]
+    table, level = next_level_table(False), 0
+    for action in market.optimum_actions(market.unseen)[market.unseen.start :]:
+        level = table[level + LEVELS, action]
+        assert 0 <= level <= LEVELS
