@@ -1,6 +1,34 @@
 """The NumPy mirror: the same names as `jtf_env`, float64, no JAX; for backtests and live decisions."""
 
+from jtf_env.mirror.backtest import Backtest, run_backtest
+from jtf_env.mirror.environment import (
+    EnvState,
+    StepResult,
+    autoreset_step,
+    autoreset_step_at,
+    observe,
+    reset,
+    reset_at,
+    step,
+)
 from jtf_env.mirror.market import Market, build_market, market_segment, scale_market
 from jtf_env.scaler import Scaler, fit_scaler
 
-__all__ = ["Market", "Scaler", "build_market", "fit_scaler", "market_segment", "scale_market"]
+__all__ = [
+    "Backtest",
+    "EnvState",
+    "Market",
+    "Scaler",
+    "StepResult",
+    "autoreset_step",
+    "autoreset_step_at",
+    "build_market",
+    "fit_scaler",
+    "market_segment",
+    "observe",
+    "reset",
+    "reset_at",
+    "run_backtest",
+    "scale_market",
+    "step",
+]

@@ -132,6 +132,5 @@ def _posteriors(statistic: np.ndarray) -> np.ndarray:
 
 
 BUILDERS: dict[str, Callable[[Bars], Columns]] = {
-    builder.__name__: builder
-    for builder in (base6, temporal7, markov12, reversal3, extended14, multi_window9)
+    builder.__name__: builder for builder in (base6, temporal7, markov12, reversal3, extended14, multi_window9)
 }

@@ -163,9 +163,7 @@ def cci(high: np.ndarray, low: np.ndarray, close: np.ndarray, period: int = 20) 
     """Commodity channel index (TA-Lib CCI); NaN where the mean deviation is rounding only."""
     typical = (high + low + close) / 3.0
     mean = rolling_mean(typical, period)
-    deviation = rolling(
-        typical, period, lambda block: np.abs(block - block.mean(axis=-1, keepdims=True)).mean(axis=-1)
-    )
+    deviation = rolling(typical, period, lambda block: np.abs(block - block.mean(axis=-1, keepdims=True)).mean(axis=-1))
     deviation = np.where(deviation < PRICE_STD_FLOOR * np.abs(mean), 0.0, deviation)
     return divide(typical - mean, 0.015 * deviation)
 
@@ -180,9 +178,7 @@ def stochastic(
     return slow_k, rolling_mean(slow_k, smoothing)
 
 
-def bollinger(
-    close: np.ndarray, period: int = 20, width: float = 2.0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def bollinger(close: np.ndarray, period: int = 20, width: float = 2.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lower, middle and upper band, USD (TA-Lib BBANDS, population deviation); NaN where flat."""
     std = price_std(close, period, ddof=0)
     middle = np.where(std > 0.0, rolling_mean(close, period), np.nan)

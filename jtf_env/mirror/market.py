@@ -64,9 +64,7 @@ def build_market(
     layout = get_layout(layout)
     check_enough_bars(bars, layout, window)
     features = [build_group(group, bars) for group in layout.groups if group.source == "bar"]
-    context = [
-        hourly_context(bars, layout.hour_visibility) for group in layout.groups if group.source == "context"
-    ]
+    context = [hourly_context(bars, layout.hour_visibility) for group in layout.groups if group.source == "context"]
     market = Market(
         features=np.concatenate(features, axis=1),
         context=np.concatenate([np.zeros((len(bars), 0)), *context], axis=1),

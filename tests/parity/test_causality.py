@@ -38,19 +38,13 @@ def build_jax_float32(bars: Bars) -> Columns:
 def prefix_leaks(build: Build, bars: Bars, rows: int, tolerance: float = 0.0) -> list[str]:
     """Names of the columns whose first `rows` values change when the bars after them are taken away."""
     whole, prefix = build(bars), build(bars[:rows])
-    return [
-        name
-        for name in whole
-        if not np.allclose(prefix[name], whole[name][:rows], rtol=tolerance, atol=tolerance)
-    ]
+    return [name for name in whole if not np.allclose(prefix[name], whole[name][:rows], rtol=tolerance, atol=tolerance)]
 
 
 def future_leaks(build: Build, bars: Bars, last: int) -> list[str]:
     """Names of the columns with a changed bit at rows ``<= last`` when the bars after `last` are others."""
     before, after = build(bars), build(with_another_future(bars, last))
-    return [
-        name for name in before if before[name][: last + 1].tobytes() != after[name][: last + 1].tobytes()
-    ]
+    return [name for name in before if before[name][: last + 1].tobytes() != after[name][: last + 1].tobytes()]
 
 
 def with_another_future(bars: Bars, last: int) -> Bars:
