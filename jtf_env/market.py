@@ -9,7 +9,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
@@ -73,16 +72,19 @@ def build_market(
     """
     layout = get_layout(layout)
     check_enough_bars(bars, layout, window)
-    rows = len(bars)
     with jax.enable_x64(True):
-        moments = None if scaler is None else _moments(scaler, layout)
         inputs = bar_inputs(bars, layout.hour_visibility)
-        features, context = _tables(inputs, moments, layout.groups, 60 // bars.bar_minutes, jnp.dtype(dtype))
-        prices = {name: jnp.asarray(getattr(bars, name), dtype) for name in ("open", "high", "low", "close")}
+        padded = _tables(inputs, layout.groups, 60 // bars.bar_minutes)
+        tables = padded[0][: len(bars)], padded[1][: len(bars)]
+        if scaler is not None:
+            tables = _standardise(*tables, *_moments(scaler, layout))
         return Market(
-            features=features[:rows],
-            context=context[:rows],
-            **prices,
+            features=tables[0].astype(dtype),
+            context=tables[1].astype(dtype),
+            open=jnp.asarray(bars.open, dtype),
+            high=jnp.asarray(bars.high, dtype),
+            low=jnp.asarray(bars.low, dtype),
+            close=jnp.asarray(bars.close, dtype),
             tradable=jnp.asarray(bars.tradable),
             layout=layout,
             window=window,
@@ -129,6 +131,7 @@ def _moments(scaler: Scaler, layout: Layout) -> tuple[Array, Array]:
     return jnp.asarray(scaler.mean, jnp.float64), jnp.asarray(scaler.std, jnp.float64)
 
 
+@jax.jit
 def _standardise(features: Array, context: Array, mean: Array, std: Array) -> tuple[Array, Array]:
     """Return both tables as ``clip((x - mean) / std, -10, 10)``; `mean` and `std` are ``[F + C]``."""
     split = features.shape[1]
@@ -139,15 +142,7 @@ def _standardise(features: Array, context: Array, mean: Array, std: Array) -> tu
     return scaled(features, slice(None, split)), scaled(context, slice(split, None))
 
 
-@partial(jax.jit, static_argnums=(2, 3, 4))
-def _tables(
-    inputs: BarInputs,
-    moments: tuple[Array, Array] | None,
-    groups: tuple[Group, ...],
-    bars_per_hour: int,
-    dtype: np.dtype,
-) -> tuple[Array, Array]:
-    """Return ``features [T, F]`` and ``context [T, C]`` rounded to `dtype`: the one compiled program here."""
-    tables = feature_table(inputs, groups), context_table(inputs, groups, bars_per_hour)
-    features, context = tables if moments is None else _standardise(*tables, *moments)
-    return features.astype(dtype), context.astype(dtype)
+@partial(jax.jit, static_argnums=(1, 2))
+def _tables(inputs: BarInputs, groups: tuple[Group, ...], bars_per_hour: int) -> tuple[Array, Array]:
+    """Return ``features [T, F]`` and ``context [T, C]`` in natural units: all columns in one compiled program."""
+    return feature_table(inputs, groups), context_table(inputs, groups, bars_per_hour)
