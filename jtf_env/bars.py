@@ -208,7 +208,7 @@ def _describe(bars: Bars, regular: np.ndarray) -> Bars:
     report = replace(
         bars.report,
         gaps=tuple(_gap(begin, end, bar) for begin, end in sorted(spans.T.tolist())),
-        missing_sessions=_missing_sessions(bars, ids),
+        missing_sessions=_missing_sessions(bars),
         jumps=_jumps(bars, rows[:-1][new_session], rows[1:][new_session]),
     )
     return replace(bars, tradable=tradable, report=report)
@@ -218,13 +218,13 @@ def _gap(begin: int, end: int, bar: int) -> tuple[str, str, int]:
     return _iso(pd.Timestamp(begin, tz="UTC")), _iso(pd.Timestamp(end - bar, tz="UTC")), (end - begin) // bar
 
 
-def _missing_sessions(bars: Bars, ids: np.ndarray) -> tuple[str, ...]:
+def _missing_sessions(bars: Bars) -> tuple[str, ...]:
     if bars.asset_class == "crypto":
         return ()
     ends = bars.session_open[[0, -1]].tz_convert(bars.timezone)
     schedule = exchange_schedule(ends[0].year, ends[1].year)
     first = int(schedule.open.searchsorted(bars.session_open[0]))
-    absent = np.setdiff1d(np.arange(ids[-1] + 1), ids) + first
+    absent = np.setdiff1d(np.arange(bars.session_ids[-1] + 1), bars.session_ids) + first
     return tuple(np.datetime_as_string(schedule.days[absent].astype("datetime64[D]")).tolist())
 
 

@@ -176,6 +176,11 @@ def test_a_missing_session_is_reported_and_counted_in_the_ids():
     assert set(bars.session_ids) == {0, 2}
 
 
+def test_a_session_with_extended_hours_bars_only_is_not_missing():
+    frame = pd.concat([equity_day("2023-06-01"), equity_day("2023-06-02", "16:00", "17:00"), equity_day("2023-06-05")])
+    assert make_bars(frame, "SPY", extended_hours=True).report.missing_sessions == ()
+
+
 def test_a_hole_inside_a_session_is_reported_and_nothing_is_filled():
     hole = local("2023-06-01", "11:00", "11:45")
     bars = make_bars(equity_day().drop(index=hole), "SPY")
