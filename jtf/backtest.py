@@ -1,0 +1,156 @@
+"""``python -m jtf.backtest``: replay a trained policy on the NumPy mirror over any span of bars. No JAX."""
+
+import csv
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import tyro
+from rich.console import Console
+
+from jtf.console import print_metrics
+from jtf.data import bars_sha256, load_bars
+from jtf.errors import UserError, run_command
+from jtf.evaluation import evaluate, evaluate_baselines
+from jtf.inference import Policy
+from jtf.policy_file import FILE_NAME, load_policy
+from jtf.run_directory import BACKTESTS, BEST, read_config, write_json
+from jtf.splits import Segment
+from jtf_env.bars import Bars
+from jtf_env.mirror.backtest import Backtest, Trade
+
+
+@dataclass(frozen=True)
+class BacktestConfig:
+    """Replay the best policy of a run on bars, without JAX; writes trades (CSV) and metrics (JSON) into the run."""
+
+    run: Path
+    """Run directory, e.g. runs/CLSK/20260101T120000-ab12cd."""
+    segment: Literal["train", "validation", "test", "all"] = "test"
+    """Segment of the training run's split. all: every bar a decision can be made on, as with --data, --start, --end."""
+    data: Path | None = None
+    """Other bars than the run's: a folder or file, as in training."""
+    start: str | None = None
+    """First decision at or after this UTC time, e.g. 2024-01-31 (instead of a segment)."""
+    end: str | None = None
+    """Bars before this UTC time only."""
+    name: str | None = None
+    """Name of the folder under RUN/backtests. Default: the segment, or the span."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    return run_command(lambda: run_from_args(argv))
+
+
+def run_from_args(argv: Sequence[str] | None) -> None:
+    """Parse, replay, write and print."""
+    config = tyro.cli(BacktestConfig, args=argv, prog="jtf backtest")
+    stored = read_config(config.run)
+    policy = load_policy(config.run / BEST / FILE_NAME)
+    bars = load_run_bars(config, stored)
+    segment = choose_segment(config, stored, bars, policy)
+    market = policy.market(bars)
+    actions = policy.actions(market)
+    metrics, backtest = evaluate(actions, market, policy.env_params, segment, policy.bars_per_year)
+    baselines = evaluate_baselines(market, policy.env_params, segment, policy.bars_per_year)
+
+    synthetic = bars.source == "synthetic"
+    span = [bars.timestamps[row].isoformat() for row in (segment.start, segment.stop - 1)]
+    record = {
+        "symbol": policy.symbol,
+        "data": {"kind": "synthetic" if synthetic else "file", "sha256": bars_sha256(bars), "source": bars.source},
+        "start": span[0],
+        "end": span[1],
+        "metrics": asdict(metrics),
+        "baselines": {name: asdict(values) for name, values in baselines.items()},
+        "dropped_orders": backtest.dropped_orders,
+        "costs": backtest.costs,
+        "ruined": backtest.terminated,
+    }
+    folder = config.run / BACKTESTS / (config.name or default_name(config, span))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_trades(folder / "trades.csv", backtest, bars)
+    write_json(folder / "metrics.json", record)
+
+    console = Console()
+    kind = "SYNTHETIC bars, " if synthetic else ""
+    print_metrics(console, {"policy": metrics, **baselines}, f"{policy.symbol}: {kind}{span[0]} to {span[1]}")
+    console.print(f"trades and metrics: {folder}", soft_wrap=True, highlight=False)
+
+
+def load_run_bars(config: BacktestConfig, stored: dict[str, Any]) -> Bars:
+    """Return the bars of ``--data``, else those the run was trained on; refuse changed bars for a named segment."""
+    settings, recorded = stored["config"], stored["data"]
+    trained_on = Path(settings["data"]) if settings["data"] is not None else None
+    bars = load_bars(
+        settings["symbol"],
+        config.data or trained_on,
+        asset_class=settings["asset_class"],
+        extended_hours=settings["extended_hours"],
+    )
+    if uses_split(config) and bars_sha256(bars) != recorded["sha256"]:
+        raise UserError(
+            f"the bars of {bars.source} are not those {config.run} was trained on, so its {config.segment} segment "
+            "is not defined; use --segment all or --start and --end."
+        )
+    return bars
+
+
+def uses_split(config: BacktestConfig) -> bool:
+    """Whether the span is a segment of the run's own split."""
+    spanned = config.start or config.end
+    return config.segment != "all" and config.data is None and not spanned
+
+
+def choose_segment(config: BacktestConfig, stored: dict[str, Any], bars: Bars, policy: Policy) -> Segment:
+    """Return the rows to replay; raise `UserError` where fewer than two bars are left."""
+    if uses_split(config):
+        return Segment(**stored["segments"][config.segment])
+    first = policy.layout.first_bar(policy.window)
+    start = max(first, row_of(bars, config.start, "--start", 0))
+    stop = row_of(bars, config.end, "--end", len(bars))
+    if stop - start < 2:
+        raise UserError(
+            f"{bars.source} leaves {max(0, stop - start)} bars between --start and --end after {first} bars of "
+            "warm-up; widen the span or give a longer history."
+        )
+    return Segment(start, stop)
+
+
+def row_of(bars: Bars, time: str | None, flag: str, default: int) -> int:
+    """Return the first row at or after a UTC time."""
+    if time is None:
+        return default
+    try:
+        stamp = pd.Timestamp(time)
+    except ValueError:
+        raise UserError(f"{flag} {time!r} is not a date or time such as 2024-01-31 or 2024-01-31T15:00.") from None
+    stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
+    return int(bars.timestamps.searchsorted(stamp))
+
+
+def default_name(config: BacktestConfig, span: list[str]) -> str:
+    """Return the folder name that says what was replayed."""
+    if uses_split(config) or (config.data is None and not (config.start or config.end)):
+        return config.segment
+    prefix = f"{config.data.stem}-" if config.data else ""
+    return prefix + "-".join(time[:16].replace(":", "").replace("-", "") for time in span)
+
+
+def write_trades(path: Path, backtest: Backtest, bars: Bars) -> None:
+    """Write one row per round trip; the entry and exit bars also as UTC times."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["entry_time", "exit_time", *Trade._fields])
+        for trade in backtest.trades:
+            times = bars.timestamps[np.array([trade.entry_bar, trade.exit_bar])]
+            writer.writerow([*(time.isoformat() for time in times), *trade])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""Every setting of a training run: nested frozen dataclasses, each field a flag with its docstring as help."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from jtf.errors import UserError
+from jtf.splits import SplitConfig
+from jtf_env.layouts import DEFAULT_LAYOUT, DEFAULT_WINDOW, HourVisibility, Layout, get_layout
+from jtf_env.params import REWARD_PRESETS, AssetClass, EnvParams, Fill, check_params, make_params
+from jtf_ppo.config import PPOConfig, check_config
+
+Mode = Literal["smoke", "quick_test", "standard", "thorough", "production", "extended"]
+
+MODE_STEPS: dict[str, int] = {
+    "smoke": 200_000,
+    "quick_test": 10_000_000,
+    "standard": 50_000_000,
+    "thorough": 100_000_000,
+    "production": 200_000_000,
+    "extended": 500_000_000,
+}
+"""Environment steps of each mode. A mode says how long, never what the hardware decides."""
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """Reward preset and, where given, single weights in its place."""
+
+    preset: Literal["composite", "log_return"] = "composite"
+    """Named set of weights."""
+    pnl: float | None = None
+    """Weight of the net log return of equity. Default: the preset's, as for all weights below."""
+    direction: float | None = None
+    """Weight of held exposure times the sign of the price move."""
+    dsr: float | None = None
+    """Weight of the differential Sharpe ratio."""
+    stop_tp: float | None = None
+    """Weight of stop-loss (-1) and take-profit (+1) fills."""
+    slippage: float | None = None
+    """Weight of the costs paid, negative."""
+    magnitude: float | None = None
+    """Weight of held exposure times the size of the price move."""
+    drawdown: float | None = None
+    """Weight of the current drawdown, negative."""
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """The market's rules: costs, fills, stops, endings, reward."""
+
+    fee: float | None = None
+    """Fee on the traded notional, a side (fraction). Default by asset class: 0 for US equity, 0.0025 for crypto."""
+    slippage: float | None = None
+    """How far a fill is moved against the trader (fraction). Default by asset class: 0.0002 for both."""
+    allow_short: bool | None = None
+    """Whether SELL goes through zero into a short. Default by asset class: yes for US equity, no for crypto (spot)."""
+    fill: Fill = EnvParams.fill
+    """Where an order decided at the close of a bar fills: open of the next bar, or that close."""
+    initial_equity: float = EnvParams.initial_equity
+    """Equity at the start of every episode and backtest, USD."""
+    max_position: float = EnvParams.max_position
+    """Notional of a full position as a fraction of equity."""
+    max_drawdown: float = EnvParams.max_drawdown
+    """Drawdown from the peak (fraction) that ends an episode: ruin."""
+    stop_loss: float = EnvParams.stop_loss
+    """Adverse move from the average entry price (fraction) that closes the position; 0 is off."""
+    take_profit: float = EnvParams.take_profit
+    """Favourable move from the average entry price (fraction) that closes the position; 0 is off."""
+    episode_bars: int = EnvParams.episode_bars
+    """Steps after which a training episode is cut; 0 runs to the end of the data. Backtests are never cut."""
+    reward_scale: float = EnvParams.reward_scale
+    """Multiplies log returns in the reward."""
+    dsr_decay: float = EnvParams.dsr_decay
+    """Decay rate of the moving moments in the differential Sharpe ratio."""
+    reward: RewardConfig = field(default_factory=RewardConfig)
+
+
+@dataclass(frozen=True)
+class LearnerConfig(PPOConfig):
+    """The learner. Sizes left out are chosen by the device and printed at start."""
+
+    seed: tyro.conf.Suppress[int] = 0
+    """Set by the top-level --seed."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Train one trading policy for one symbol; validate, backtest and save it."""
+
+    symbol: str = ""
+    """Symbol to train, e.g. CLSK, SPY, BTC/USD, BTCUSDT."""
+    data: Path | None = None
+    """Folder of SYMBOL_15Min.parquet (or .csv) files, or one such file. Default: the built-in SYNTHETIC market."""
+    mode: Mode = "smoke"
+    """How long to train: 200k, 10M, 50M, 100M, 200M or 500M environment steps; about ten validations each."""
+    layout: str = DEFAULT_LAYOUT
+    """Observation layout: v5.6.0 (58 columns, with hourly context) or v5.5.0 (51, without)."""
+    seed: int = 0
+    """Seed of everything random. Same command, same seed, same device: same parameters."""
+    out: Path = Path("runs")
+    """Folder of the run directories."""
+    resume: Path | None = None
+    """Run directory to continue, with its own settings; flags that contradict them are refused."""
+    window: int = DEFAULT_WINDOW
+    """Bars the policy sees at once."""
+    hour_visibility: HourVisibility = "previous"
+    """previous: a bar sees the hour before its own. at_close: the bar that closes an hour sees that hour."""
+    asset_class: AssetClass | None = None
+    """Overrides what the symbol's name says (X/USD, XUSDT, XUSD: crypto; else us_equity)."""
+    extended_hours: bool = False
+    """Keep bars outside regular hours (default: dropped, with a count)."""
+    allow_jumps: bool = False
+    """Train even where prices jump more than 35 % between sessions (unadjusted splits)."""
+    ppo: LearnerConfig = field(default_factory=LearnerConfig)
+    env: EnvConfig = field(default_factory=EnvConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+
+
+RESUMABLE_CHANGES = ("data", "out", "resume")
+"""Flags that may differ on --resume: where things lie (data are compared by hash)."""
+
+
+def parse_config(args: Sequence[str] | None = None, prog: str = "jtf train") -> RunConfig:
+    """Return the configuration of a command line; exits 2 on a flag or value that does not exist.
+
+    The mode is read first, since it decides the default of ``--ppo.total-steps``. With ``--resume`` the defaults
+    are the run's own settings, and any flag that changes one of them is refused (`UserError`).
+    """
+    first = tyro.cli(RunConfig, args=args, prog=prog)
+    if first.resume is not None:
+        return _resumed_config(first.resume, args, prog)
+    default = RunConfig(ppo=LearnerConfig(total_steps=MODE_STEPS[first.mode]))
+    config = tyro.cli(RunConfig, args=args, prog=prog, default=default)
+    return check_run_config(replace(config, ppo=replace(config.ppo, seed=config.seed)))
+
+
+def check_run_config(config: RunConfig) -> RunConfig:
+    """Return `config`, or raise the error that names the first setting which cannot work. Reads no data."""
+    if not config.symbol.strip():
+        raise UserError("--symbol is missing; name the symbol to train, e.g. --symbol CLSK.")
+    if config.window < 2:
+        raise UserError(f"--window {config.window} must be at least 2.")
+    run_layout(config)
+    check_config(config.ppo)
+    env_params(config, config.asset_class or "us_equity")
+    return config
+
+
+def run_layout(config: RunConfig) -> Layout:
+    """Return the layout of a run."""
+    return get_layout(config.layout, config.hour_visibility)
+
+
+def env_params(config: RunConfig, asset_class: str) -> EnvParams:
+    """Return validated environment parameters: the asset class's defaults under what was given."""
+    values = {name: value for name, value in vars(config.env).items() if name != "reward" and value is not None}
+    weights = {n: v for n, v in vars(config.env.reward).items() if n != "preset" and v is not None}
+    reward = replace(REWARD_PRESETS[config.env.reward.preset], **weights)
+    return check_params(make_params(asset_class, reward, **values))
+
+
+def learner_config(config: LearnerConfig) -> PPOConfig:
+    """Return the plain settings the learner knows."""
+    return PPOConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(PPOConfig)})
+
+
+def config_to_dict(config: RunConfig) -> dict[str, Any]:
+    """Return `config` as JSON-ready values; `config_from_dict` reverses it."""
+    return _json_ready(asdict(config))
+
+
+def config_from_dict(values: dict[str, Any], where: str) -> RunConfig:
+    """Rebuild a configuration; raise `UserError` naming `where` for keys this version does not know."""
+    nested: dict[str, type] = {"ppo": LearnerConfig, "env": EnvConfig, "split": SplitConfig, "reward": RewardConfig}
+    return _build(RunConfig, values, nested, where)
+
+
+def _build(cls: type, values: dict[str, Any], nested: dict[str, type], where: str) -> Any:
+    unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
+    if unknown:
+        raise UserError(f"{where} has settings this version does not know ({', '.join(unknown)}); train anew.")
+    built = {}
+    for name, value in values.items():
+        if name in nested:
+            value = _build(nested[name], value, nested, where)
+        elif name in ("data", "out", "resume") and value is not None:
+            value = Path(value)
+        elif isinstance(value, list):
+            value = tuple(value)
+        built[name] = value
+    return cls(**built)
+
+
+def _json_ready(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _json_ready(item) for name, item in value.items()}
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def _resumed_config(run: Path, args: Sequence[str] | None, prog: str) -> RunConfig:
+    from jtf.run_directory import read_config
+
+    stored = config_from_dict(read_config(run)["config"], str(run / "config.json"))
+    typed = tyro.cli(RunConfig, args=args, prog=prog, default=replace(stored, resume=run))
+    changed = [name for name in differing_flags(stored, typed) if name.split(".")[0] not in RESUMABLE_CHANGES]
+    if changed:
+        raise UserError(
+            f"{', '.join('--' + name.replace('_', '-') for name in changed)} contradicts the settings of {run}; "
+            "resume without it, or start a new run."
+        )
+    return replace(typed, ppo=replace(typed.ppo, seed=typed.seed))
+
+
+def differing_flags(one: Any, other: Any, prefix: str = "") -> list[str]:
+    """Return the dotted names of the fields in which two configurations differ."""
+    names = []
+    for item in dataclasses.fields(one):
+        a, b = getattr(one, item.name), getattr(other, item.name)
+        if dataclasses.is_dataclass(a):
+            names += differing_flags(a, b, f"{prefix}{item.name}.")
+        elif a != b:
+            names.append(f"{prefix}{item.name}")
+    return names

@@ -1,0 +1,123 @@
+"""What a person sees: the start, one live line while training, the result as a table. No JAX."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from jtf.gating import Verdict
+from jtf.metrics import Metrics
+from jtf_env.actions import ACTION_NAMES
+
+FRACTIONS = ("total_return", "max_drawdown", "win_rate", "exposure", "hold_share", "direction_accuracy")
+STATUS_STYLE = {"APPROVED": "bold green", "REVIEW": "bold yellow", "DROP": "bold red"}
+
+
+class Progress:
+    """The live line of a training run; on anything but a terminal a plain line at every validation.
+
+    Used as a context manager around training.
+    """
+
+    def __init__(self, console: Console, heading: str, total_updates: int) -> None:
+        self._console = console
+        self._heading = heading
+        self._total = total_updates
+        self._latest: dict[str, Any] = {}
+        self._live = Live(console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> "Progress":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def update(self, metrics: dict[str, Any]) -> None:
+        """Show the metrics of one update."""
+        self._latest |= metrics
+        self._live.update(Text(self.line()))
+
+    def validated(self, metrics: dict[str, Any], is_best: bool) -> None:
+        """Show the metrics of one validation, and keep a line of it on the screen."""
+        self._latest |= metrics
+        self._live.update(Text(self.line()))
+        self._console.print(Text(self.line() + ("  * best" if is_best else "")), soft_wrap=True)
+
+    def line(self) -> str:
+        """Return the line: mode, device, engine, progress, speed, learning, validation."""
+        latest = self._latest
+        parts = [
+            self._heading,
+            f"update {int(latest.get('update', 0))}/{self._total}",
+            f"{latest.get('perf/steps_per_second', 0.0):,.0f} steps/s",
+            f"ETA {clock(latest.get('perf/eta_seconds'))}",
+            f"return {number(latest.get('train/return_bp'), '+.2f')} bp/step",
+            f"entropy {number(latest.get('train/entropy'), '.2f')}",
+            f"KL {number(latest.get('train/kl'), '.4f')}",
+            action_shares(latest),
+        ]
+        if "val/total_return" in latest:
+            parts.append(
+                f"val {number(latest['val/total_return'], '+.1%')} PF {number(latest['val/profit_factor'], '.2f')} "
+                f"HOLD {number(latest['val/hold_share'], '.0%')}"
+            )
+        return " | ".join(parts)
+
+
+def action_shares(metrics: dict[str, Any]) -> str:
+    """Return the shares of holding, buying, selling and closing in the last rollout, in per cent."""
+    shares = {"HOLD": 0.0, "BUY": 0.0, "SELL": 0.0, "CLOSE": 0.0}
+    for action, name in enumerate(ACTION_NAMES):
+        shares[name.split("_")[0]] += metrics.get(f"train/action_share_{action}", 0.0)
+    return " ".join(f"{name} {100 * share:.0f}" for name, share in shares.items()) + " %"
+
+
+def number(value: Any, spec: str) -> str:
+    """Return `value` formatted, or a dash where it is undefined."""
+    return "-" if value is None or not math.isfinite(value) else format(value, spec)
+
+
+def clock(seconds: float | None) -> str:
+    """Return seconds as h:mm:ss or m:ss."""
+    if seconds is None or not math.isfinite(seconds):
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def print_settings(console: Console, title: str, rows: Iterable[tuple[str, Any]]) -> None:
+    """Print a heading and one aligned line per setting."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows:
+        table.add_row(f"  {name}", str(value))
+    console.print(title, style="bold")
+    console.print(table, highlight=False)
+
+
+def print_metrics(console: Console, columns: dict[str, Metrics], title: str) -> None:
+    """Print a table with one metric a row and one backtest a column."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("metric")
+    for name in columns:
+        table.add_column(name, justify="right")
+    values = [asdict(metrics) for metrics in columns.values()]
+    for metric in values[0]:
+        spec = ".1%" if metric in FRACTIONS else "d" if metric == "num_trades" else ".2f"
+        table.add_row(metric, *(number(column[metric], spec) for column in values))
+    console.print(table)
+
+
+def print_verdict(console: Console, verdict: Verdict) -> None:
+    """Print the verdict and its reasons."""
+    console.print(f"verdict: {verdict.status}", style=STATUS_STYLE[verdict.status])
+    for reason in verdict.reasons:
+        console.print(f"  - {reason}", highlight=False)

@@ -1,0 +1,117 @@
+"""``policy.safetensors``: a policy in one file that can be checked, opened anywhere, and executes nothing. No JAX."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jtf.errors import UserError
+from jtf.inference import Policy
+from jtf_env.layouts import get_layout
+from jtf_env.params import EnvParams, RewardWeights
+from jtf_env.scaler import Scaler
+
+FILE_NAME = "policy.safetensors"
+FORMAT = "jtf-policy/1"
+
+
+def save_policy(policy: Policy, path: Path) -> None:
+    """Write `policy` to `path`, atomically: a reader sees the old file or the whole new one."""
+    from safetensors.numpy import save
+
+    tensors = {f"params/{name}": np.ascontiguousarray(array) for name, array in leaves(policy.params)}
+    tensors |= {"scaler/mean": policy.scaler.mean, "scaler/std": policy.scaler.std}
+    header = {
+        "format": FORMAT,
+        "symbol": policy.symbol,
+        "layout": policy.layout.name,
+        "hour_visibility": policy.layout.hour_visibility,
+        "layout_hash": policy.layout.hash(policy.window),
+        "window": policy.window,
+        "env_params": asdict(policy.env_params),
+        "bars_per_year": policy.bars_per_year,
+        "bar_minutes": policy.bar_minutes,
+        "data_kind": policy.data_kind,
+        "params_sha256": params_sha256(policy.params),
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(save(tensors, metadata={"jtf": json.dumps(header)}))
+    temporary.replace(path)
+
+
+def load_policy(path: Path) -> Policy:
+    """Read a policy; raise `UserError` naming the file where it is absent, foreign, corrupt or of another layout."""
+    tensors, header = _read(path)
+    layout = get_layout(header["layout"], header["hour_visibility"])
+    found = layout.hash(header["window"])
+    if found != header["layout_hash"]:
+        raise UserError(
+            f"{path} was trained on layout {layout.name} with hash {header['layout_hash']}, this version builds "
+            f"{found}; use the version of jtf that trained it or train again."
+        )
+    params = _nest({name[7:]: array for name, array in tensors.items() if name.startswith("params/")})
+    if params_sha256(params) != header["params_sha256"]:
+        raise UserError(f"{path} is corrupt: its parameters do not match their recorded hash; restore or train again.")
+    weights = RewardWeights(**header["env_params"].pop("reward"))
+    return Policy(
+        params=params,
+        scaler=Scaler(mean=tensors["scaler/mean"], std=tensors["scaler/std"]),
+        symbol=header["symbol"],
+        layout=layout,
+        window=header["window"],
+        env_params=EnvParams(reward=weights, **header["env_params"]),
+        bars_per_year=header["bars_per_year"],
+        bar_minutes=header["bar_minutes"],
+        data_kind=header["data_kind"],
+    )
+
+
+def params_sha256(params: dict[str, Any]) -> str:
+    """Return the SHA-256 over path, dtype, shape and bytes of every parameter, paths sorted."""
+    digest = hashlib.sha256()
+    for name, array in sorted(leaves(params), key=lambda leaf: leaf[0]):
+        contiguous = np.ascontiguousarray(array)
+        digest.update(f"{name} {contiguous.dtype.str} {contiguous.shape};".encode())
+        digest.update(contiguous.tobytes())
+    return digest.hexdigest()
+
+
+def leaves(params: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """Yield ``(path, array)`` of a nested dict, path parts joined by ``/``."""
+    for name, value in params.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", np.asarray(value)
+
+
+def _nest(flat: dict[str, np.ndarray]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for path, array in flat.items():
+        *parents, name = path.split("/")
+        node = nested
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = array
+    return nested
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise UserError(f"there is no policy file {path}; name a finished run with --run.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            header = json.loads((file.metadata() or {}).get("jtf", "{}"))
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a readable safetensors file ({error}); restore it or train again.") from None
+    if header.get("format") != FORMAT:
+        raise UserError(f"{path} is not a jtf policy ({FORMAT}); name the {FILE_NAME} of a run.")
+    return tensors, header

@@ -1,0 +1,129 @@
+"""Everything between a command line and the first update: bars, splits, markets, sizes. All refusals happen here."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jtf.config import RunConfig, env_params, learner_config, run_layout
+from jtf.data import bars_sha256, load_bars
+from jtf.errors import UserError
+from jtf.metrics import annualisation
+from jtf.splits import Segment, split_bars
+from jtf.trading import TradingData, make_environment, make_validation
+from jtf_env.bars import Bars, check_enough_bars
+from jtf_env.layouts import Layout
+from jtf_env.market import build_market, market_segment, scale_market
+from jtf_env.params import EnvParams
+from jtf_env.scaler import Scaler, fit_scaler
+from jtf_ppo.config import PPOConfig, resolve
+from jtf_ppo.types import Environment, Validation
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A training run, ready to start."""
+
+    config: RunConfig
+    """With every size the device decided filled in."""
+    learner: PPOConfig
+    bars: Bars
+    data_sha256: str
+    layout: Layout
+    segments: dict[str, Segment]
+    scaler: Scaler
+    params: EnvParams
+    environment: Environment
+    training_data: TradingData
+    validation: Validation
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the bars are the built-in market's."""
+        return self.config.data is None
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the checkpoints of this run belong to."""
+        return {"layout": self.layout.hash(self.config.window), "data": self.data_sha256}
+
+
+def prepare(config: RunConfig) -> Task:
+    """Load, check, split and standardise; raises the errors of a user's mistake before anything is written."""
+    layout = run_layout(config)
+    bars = load_bars(config.symbol, config.data, asset_class=config.asset_class, extended_hours=config.extended_hours)
+    refuse_jumps(bars, config.allow_jumps)
+    check_enough_bars(bars, layout, config.window)
+    segments = split_bars(len(bars), layout.first_bar(config.window), config.window, config.split)
+    params = env_params(config, bars.asset_class)
+    learner = resolve(
+        learner_config(config.ppo),
+        jax.default_backend(),
+        address_only=layout.address_only,
+        num_rows=len(segments["train"]),
+    )
+    resolved = replace(config, ppo=replace(config.ppo, **vars(learner)))
+
+    natural = build_market(bars, layout, window=config.window)
+    train = slice(None, segments["train"].stop)
+    scaler = fit_scaler(np.asarray(natural.features[train]), np.asarray(natural.context[train]), layout.warmup)
+    market = scale_market(natural, scaler)
+    pieces = {name: market_segment(market, part.start, part.stop) for name, part in segments.items()}
+    traced = on_device(params)
+    return Task(
+        config=resolved,
+        learner=learner,
+        bars=bars,
+        data_sha256=bars_sha256(bars),
+        layout=layout,
+        segments=segments,
+        scaler=scaler,
+        params=params,
+        environment=make_environment(pieces["train"]),
+        training_data=(pieces["train"], traced),
+        validation=make_validation(pieces["validation"], traced, annualisation(bars.bars_per_year)),
+    )
+
+
+def on_device(params: EnvParams) -> EnvParams:
+    """Return the parameters with float32 and int32 leaves, so that no compiled function sees a Python number."""
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.int32 if isinstance(x, int) else jnp.float32), params)
+
+
+def refuse_jumps(bars: Bars, allow: bool) -> None:
+    """Raise `UserError` where prices jump between sessions as an unadjusted split makes them, unless allowed."""
+    if bars.report.jumps and not allow:
+        time, before, after = bars.report.jumps[0]
+        raise UserError(
+            f"{bars.source} jumps from {before:g} to {after:g} at {time} ({len(bars.report.jumps)} such moves), "
+            "likely an unadjusted split; adjust the prices, or pass --allow-jumps."
+        )
+
+
+def device_name() -> str:
+    """Return the kind and name of the device the run uses, e.g. ``gpu (NVIDIA H100 80GB HBM3)``."""
+    device = jax.devices()[0]
+    return f"{jax.default_backend()} ({device.device_kind})"
+
+
+def notes(task: Task) -> list[str]:
+    """Return what a reader of the results should know about the bars and the device, as sentences."""
+    report = task.bars.report
+    found: list[tuple[Any, str]] = [
+        (report.dropped_after_close, f"{report.dropped_after_close} bars after a close were dropped."),
+        (
+            report.dropped_extended_hours,
+            f"{report.dropped_extended_hours} bars outside regular hours were dropped (--extended-hours keeps them).",
+        ),
+        (
+            report.gaps,
+            f"{len(report.gaps)} holes inside sessions, {sum(gap[2] for gap in report.gaps)} bars missing; nothing "
+            "was filled in.",
+        ),
+        (report.missing_sessions, f"{len(report.missing_sessions)} scheduled sessions have no bars."),
+        (report.jumps, f"{len(report.jumps)} moves beyond 35 % between sessions were allowed."),
+        (jax.default_backend() == "cpu", "JAX found no GPU; the run used the CPU."),
+    ]
+    return [sentence for present, sentence in found if present]

@@ -1,0 +1,132 @@
+"""The directory a run leaves behind: where each file lies and how it is written. No JAX."""
+
+import json
+import math
+import os
+import secrets
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jtf.errors import UserError
+
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+SUMMARY = "summary.json"
+CHECKPOINTS = "checkpoints"
+BEST = "best"
+BACKTESTS = "backtests"
+
+LIBRARIES = ("jtf", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
+
+
+def create_run(out: Path, symbol: str) -> Path:
+    """Make and return ``<out>/<symbol>/<UTC time>-<short id>``; slashes of the symbol are left out."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    path = out / symbol.replace("/", "") / f"{stamp}-{secrets.token_hex(3)}"
+    path.mkdir(parents=True)
+    return path
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """Return ``config.json`` of a run; raise `UserError` where `run` is no run directory."""
+    return _read_json(run / CONFIG, run)
+
+
+def read_summary(run: Path) -> dict[str, Any]:
+    """Return ``summary.json`` of a run; raise `UserError` where there is none."""
+    return _read_json(run / SUMMARY, run)
+
+
+def last_checkpoint(run: Path) -> Path | None:
+    """Return the newest whole checkpoint of a run, None where there is none."""
+    folder = run / CHECKPOINTS
+    steps = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []
+    return folder / str(max(steps)) if steps else None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write strict JSON atomically: a reader sees the old file or the whole new one. Non-finite numbers become null."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(json_ready(value), indent=2, allow_nan=False) + "\n")
+    temporary.replace(path)
+
+
+def json_ready(value: Any) -> Any:
+    """Return `value` with NumPy numbers, paths and tuples as plain JSON types and NaN or infinity as None."""
+    if isinstance(value, dict):
+        return {str(name): json_ready(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_ready(item) for item in value]
+    if isinstance(value, np.generic):
+        return json_ready(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+def library_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
+    """Return the installed version of each library."""
+    return {name: metadata.version(name) for name in names}
+
+
+def git_revision() -> str | None:
+    """Return the commit this package was run from, None outside a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+class MetricsLog:
+    """``metrics.jsonl`` and the TensorBoard events of a run, one record per update and per validation.
+
+    A resumed run continues the file: records from the first repeated update on, written after the last checkpoint
+    of the interrupted run, are dropped.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self._file: Any = None
+        self._events: Any = None
+
+    def write(self, metrics: dict[str, Any]) -> None:
+        """Append one record; it must have ``update`` (int)."""
+        if self._file is None:
+            self._open(int(metrics["update"]))
+        self._file.write(json.dumps(json_ready(metrics), allow_nan=False) + "\n")
+        self._file.flush()
+        for name, value in metrics.items():
+            if name != "update" and value is not None and math.isfinite(value):
+                self._events.add_scalar(name, value, int(metrics["update"]))
+
+    def close(self) -> None:
+        """Flush and close both files."""
+        if self._file is not None:
+            self._file.close()
+            self._events.close()
+
+    def _open(self, update: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        path = self._run / METRICS
+        kept = path.read_text().splitlines(keepends=True) if path.exists() else []
+        kept = [line for line in kept if json.loads(line)["update"] < update]
+        path.write_text("".join(kept))
+        self._file = path.open("a")
+        self._events = SummaryWriter(str(self._run), purge_step=update)
+
+
+def _read_json(path: Path, run: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"{run} is not a run directory: it has no {path.name}.")
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); the run cannot be used.") from None

@@ -1,0 +1,66 @@
+"""Train, validation and test by time, with an embargo between them. No JAX."""
+
+from dataclasses import dataclass
+
+from jtf.errors import UserError
+
+EMBARGO_EXTRA = 16
+"""Bars added to the window: the longest lookback of the hourly context."""
+
+SEGMENTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Shares of the usable bars, in order of time; the rest is test."""
+
+    train: float = 0.70
+    """Share of the bars the policy is trained on; the scaler is fitted on these only."""
+    validation: float = 0.15
+    """Share of the bars that choose the best checkpoint."""
+    embargo: int | None = None
+    """Bars left out before validation and before test. Default: window + 16."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Bars ``start <= i < stop``: decisions at ``start .. stop - 2``, the last one marked at ``stop - 1``."""
+
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def split_bars(num_bars: int, first_bar: int, window: int, config: SplitConfig) -> dict[str, Segment]:
+    """Return the segments ``{train, validation, test}`` of bars ``first_bar .. num_bars - 1``.
+
+    Between two segments lie `embargo` bars that belong to neither, so that no window of a later segment
+    holds a bar of an earlier one. Raises `UserError` where a segment would hold fewer than two bars.
+    """
+    if not (config.train > 0 and config.validation > 0 and config.train + config.validation < 1):
+        raise UserError(
+            f"--split.train {config.train:g} and --split.validation {config.validation:g} must be positive and "
+            "leave a share for test (sum below 1)."
+        )
+    embargo = window + EMBARGO_EXTRA if config.embargo is None else config.embargo
+    if embargo < 0:
+        raise UserError(f"--split.embargo {embargo} must be at least 0.")
+    usable = num_bars - first_bar - 2 * embargo
+    train = int(usable * config.train)
+    validation = int(usable * config.validation)
+    test = usable - train - validation
+    if min(train, validation, test) < 2:
+        needed = first_bar + 2 * embargo + int(2 / min(config.train, config.validation)) + 2
+        raise UserError(
+            f"{num_bars} bars are too few for train, validation and test: at least {needed} are needed "
+            f"({first_bar} of warm-up and window, 2 x {embargo} of embargo); give a longer history."
+        )
+    validation_start = first_bar + train + embargo
+    test_start = validation_start + validation + embargo
+    return {
+        "train": Segment(first_bar, first_bar + train),
+        "validation": Segment(validation_start, validation_start + validation),
+        "test": Segment(test_start, num_bars),
+    }

@@ -1,0 +1,317 @@
+"""``python -m jtf.train``: train one policy for one symbol; validate, backtest and save it."""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from jtf.config import RunConfig, config_to_dict, parse_config
+from jtf.console import Progress, print_metrics, print_settings, print_verdict
+from jtf.errors import EXIT_INTERRUPTED, run_command
+from jtf.evaluation import evaluate, evaluate_baselines
+from jtf.gating import Verdict, judge
+from jtf.inference import Policy
+from jtf.metrics import Metrics
+from jtf.policy_file import FILE_NAME, params_sha256, save_policy
+from jtf.preparation import Task, device_name, notes, prepare
+from jtf.run_directory import (
+    BEST,
+    CONFIG,
+    SUMMARY,
+    MetricsLog,
+    create_run,
+    git_revision,
+    last_checkpoint,
+    library_versions,
+    write_json,
+)
+from jtf.splits import SEGMENTS
+from jtf_env.layouts import Layout
+from jtf_ppo import train as train_policy
+from jtf_ppo.types import TrainResult
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    return run_command(lambda: run(parse_config(argv), Console()))
+
+
+def run(config: RunConfig, console: Console) -> int:
+    """Train as configured; the run directory holds the result. Return the exit code."""
+    started = time.time()
+    task = prepare(config)
+    directory = config.resume or create_run(config.out, config.symbol)
+    if config.resume is None:
+        write_json(directory / CONFIG, describe(task))
+    announce(console, task, directory)
+    with StopRequest() as stop:
+        try:
+            result = learn(task, directory, console, stop)
+        except BaseException as error:
+            record_failure(task, directory, started, error)
+            raise
+    if result.stopped == "interrupted":
+        summary = base_summary(task, directory, started, "interrupted")
+        write_json(directory / SUMMARY, summary | learner_summary(result, started))
+        say_interrupted(console, directory)
+        return EXIT_INTERRUPTED
+    finish(task, result, directory, started, console)
+    return 0
+
+
+class StopRequest:
+    """Turns the first Ctrl-C or SIGTERM into a stop with a checkpoint after this update; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def __call__(self) -> bool:
+        """Whether a stop was asked for."""
+        return self.requested
+
+    def _handle(self, number: int, frame: object) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+def announce(console: Console, task: Task, directory: Path) -> None:
+    """Print what will be trained on what, and every size that was chosen."""
+    config, learner, bars = task.config, task.learner, task.bars
+    if task.synthetic:
+        console.print("SYNTHETIC bars: the built-in market, not real prices (--data reads real ones)", style="bold red")
+    parts = ", ".join(f"{name} {len(part):,}" for name, part in task.segments.items())
+    print_settings(
+        console,
+        f"jtf train {config.symbol}",
+        [
+            ("bars", f"{len(bars):,} from {bars.timestamps[0]:%Y-%m-%d} to {bars.timestamps[-1]:%Y-%m-%d} ({parts})"),
+            ("layout", f"{task.layout.name}: {task.layout.count} columns x {config.window} bars"),
+            ("costs", f"fee {task.params.fee:g}, slippage {task.params.slippage:g} a side"),
+            ("device", device_name()),
+            ("engine", f"{learner.engine} (first layer {learner.first_layer}, {learner.precision})"),
+            ("network", " x ".join(str(width) for width in learner.hidden_sizes or ())),
+            ("steps", f"{learner.total_steps:,} in {learner.total_updates} updates"),
+            ("rollout", f"{learner.num_envs:,} environments x {learner.num_steps} steps"),
+            ("minibatch", f"{learner.minibatch_size:,} {learner.engine}, {learner.update_epochs} epochs"),
+            ("validation", f"every {learner.validation_interval} updates"),
+            ("checkpoint", f"every {learner.checkpoint_interval} updates"),
+            ("seed", learner.seed),
+            ("run", directory),
+        ],
+    )  # fmt: skip
+    for note in notes(task):
+        console.print(f"  note: {note}", highlight=False, soft_wrap=True)
+
+
+def learn(task: Task, directory: Path, console: Console, stop: StopRequest) -> TrainResult:
+    """Run the learner, with the live line, the logs and the policy file of the best parameters."""
+    heading = f"{task.config.mode} {device_name().split()[0]} {task.learner.engine}"
+    log = MetricsLog(directory)
+    with Progress(console, heading, task.learner.total_updates) as progress:
+
+        def on_update(metrics: dict[str, float]) -> None:
+            log.write(metrics)
+            progress.update(metrics)
+
+        def on_validation(metrics: dict[str, float], params: dict[str, Any], is_best: bool) -> None:
+            log.write(metrics)
+            progress.validated(metrics, is_best)
+            if is_best:
+                save_best(task, params, directory)
+
+        try:
+            return train_policy(
+                task.environment,
+                task.training_data,
+                task.learner,
+                validation=task.validation,
+                directory=directory,
+                resume=task.config.resume is not None,
+                identity=task.identity,
+                on_update=on_update,
+                on_validation=on_validation,
+                should_stop=stop,
+            )
+        finally:
+            log.close()
+
+
+def make_policy(task: Task, params: dict[str, Any]) -> Policy:
+    """Return the policy with these parameters, as it is saved and backtested."""
+    return Policy(
+        params=params,
+        scaler=task.scaler,
+        symbol=task.config.symbol,
+        layout=task.layout,
+        window=task.config.window,
+        env_params=task.params,
+        bars_per_year=task.bars.bars_per_year,
+        bar_minutes=task.bars.bar_minutes,
+        data_kind="synthetic" if task.synthetic else "file",
+    )
+
+
+def save_best(task: Task, params: dict[str, Any], directory: Path) -> Policy:
+    """Write ``best/policy.safetensors`` and return the policy."""
+    policy = make_policy(task, params)
+    (directory / BEST).mkdir(exist_ok=True)
+    save_policy(policy, directory / BEST / FILE_NAME)
+    return policy
+
+
+def finish(task: Task, result: TrainResult, directory: Path, started: float, console: Console) -> None:
+    """Backtest the best parameters on every segment, judge, write the summary and print it."""
+    policy = save_best(task, result.best_params, directory)
+    market = policy.market(task.bars)
+    actions = policy.actions(market)
+    per_year = task.bars.bars_per_year
+    metrics: dict[str, Metrics] = {}
+    baselines: dict[str, dict[str, Metrics]] = {}
+    for name in SEGMENTS:
+        metrics[name], _ = evaluate(actions, market, task.params, task.segments[name], per_year)
+        baselines[name] = evaluate_baselines(market, task.params, task.segments[name], per_year)
+    measured = {name: asdict(values) for name, values in metrics.items()}
+    compared = {n: {b: asdict(values) for b, values in pair.items()} for n, pair in baselines.items()}
+    verdict = judge(measured, compared["test"], task.synthetic)
+    write_json(
+        directory / SUMMARY,
+        base_summary(task, directory, started, "finished")
+        | learner_summary(result, started)
+        | {
+            "metrics": measured,
+            "baselines": compared["test"],
+            "baselines_by_segment": compared,
+            "verdict": asdict(verdict),
+        },
+    )
+    say_finished(console, task, metrics, baselines["test"], verdict, directory)
+
+
+def describe(task: Task) -> dict[str, Any]:
+    """Return the content of ``config.json``: every resolved setting, the data, versions, device, revision."""
+    return {
+        "config": config_to_dict(task.config),
+        "env_params": asdict(task.params),
+        "layout": layout_record(task.layout, task.config.window),
+        "data": data_record(task),
+        "segments": {name: asdict(part) for name, part in task.segments.items()},
+        "versions": library_versions(),
+        "device": device_name(),
+        "git_revision": git_revision(),
+    }
+
+
+def layout_record(layout: Layout, window: int) -> dict[str, Any]:
+    """Return what identifies a layout."""
+    return {"name": layout.name, "hash": layout.hash(window), "obs_dim": layout.obs_dim(window)}
+
+
+def data_record(task: Task) -> dict[str, Any]:
+    """Return what identifies the bars, and what was noticed in them."""
+    bars = task.bars
+    return {
+        "kind": "synthetic" if task.synthetic else "file",
+        "source": bars.source,
+        "bars": len(bars),
+        "start": bars.timestamps[0].isoformat(),
+        "end": bars.timestamps[-1].isoformat(),
+        "sha256": task.data_sha256,
+        "bars_per_year": bars.bars_per_year,
+        "report": asdict(bars.report),
+    }
+
+
+def base_summary(task: Task, directory: Path, started: float, status: str) -> dict[str, Any]:
+    """Return what is known of a run whatever became of it."""
+    checkpoint = last_checkpoint(directory)
+    return {
+        "status": status,
+        "symbol": task.config.symbol,
+        "layout": task.layout.name,
+        "mode": task.config.mode,
+        "engine": task.learner.engine,
+        "seed": task.learner.seed,
+        "device": device_name(),
+        "data": data_record(task),
+        "notes": notes(task),
+        "last_checkpoint": None if checkpoint is None else str(checkpoint),
+        "perf": {"steps_per_second": None, "compile_seconds": None, "wall_seconds": time.time() - started},
+        "metrics": None,
+        "baselines": None,
+        "verdict": None,
+    }
+
+
+def learner_summary(result: TrainResult, started: float) -> dict[str, Any]:
+    """Return what the learner reports of a run that was not broken off."""
+    return {
+        "perf": {
+            "steps_per_second": result.metrics.get("perf/steps_per_second"),
+            "compile_seconds": result.compile_seconds,
+            "wall_seconds": time.time() - started,
+        },
+        "stopped": result.stopped,
+        "updates": result.updates,
+        "steps": result.steps,
+        "best_update": result.best_update,
+        "skipped_updates": result.skipped_updates,
+        "params_sha256": params_sha256(result.params),
+        "best_params_sha256": params_sha256(result.best_params),
+        "last_training_metrics": result.metrics,
+        "best_validation": result.validation,
+    }
+
+
+def record_failure(task: Task, directory: Path, started: float, error: BaseException) -> None:
+    """Leave a summary of a run that was broken off, if the disk still takes one."""
+    status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    summary = base_summary(task, directory, started, status) | {"reason": str(error) or status}
+    try:
+        write_json(directory / SUMMARY, summary)
+    except OSError as full:
+        print(f"the summary could not be written either: {full.strerror}", file=sys.stderr)
+
+
+def say_interrupted(console: Console, directory: Path) -> None:
+    """Print where an interrupted run stands and how to go on."""
+    console.print(f"interrupted; last checkpoint: {last_checkpoint(directory) or 'none'}", soft_wrap=True, style="bold")
+    console.print(f"continue: python -m jtf.train --resume {directory}", soft_wrap=True, highlight=False)
+
+
+def say_finished(
+    console: Console,
+    task: Task,
+    metrics: dict[str, Metrics],
+    baselines: dict[str, Metrics],
+    verdict: Verdict,
+    directory: Path,
+) -> None:
+    """Print the result, the verdict, where everything lies and what to type next."""
+    kind = " on SYNTHETIC bars" if task.synthetic else ""
+    columns = metrics | {f"{name} (test)".replace("_", " "): values for name, values in baselines.items()}
+    print_metrics(console, columns, f"{task.config.symbol}{kind}: best policy, argmax actions, after costs")
+    print_verdict(console, verdict)
+    console.print(f"run: {directory}", soft_wrap=True, highlight=False)
+    console.print(f"next: python -m jtf.backtest --run {directory}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
