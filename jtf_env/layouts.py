@@ -61,9 +61,7 @@ class Group:
         if not self.neutral:
             object.__setattr__(self, "neutral", (0.0,) * len(self.columns))
         if len(self.neutral) != len(self.columns):
-            raise ValueError(
-                f"group {self.name} has {len(self.columns)} columns, {len(self.neutral)} neutral values"
-            )
+            raise ValueError(f"group {self.name} has {len(self.columns)} columns, {len(self.neutral)} neutral values")
 
 
 def _filter(name: str, states: tuple[str, str, str]) -> tuple[str, ...]:
@@ -218,8 +216,7 @@ LAYOUTS: dict[str, Layout] = {
         _layout("v2.7.0", f"{_V23} account3 position3"),
         _layout(
             "v5.3.0",
-            "base7 intraday4 temporal7 markov12 reversal3 extended14 multi_window9 "
-            "account3 position3 regime_bars3",
+            "base7 intraday4 temporal7 markov12 reversal3 extended14 multi_window9 account3 position3 regime_bars3",
         ),
         _layout("v5.5.0", _V55),
         _layout("v5.6.0", f"{_V55} hourly_context7"),
@@ -237,9 +234,7 @@ def get_layout(name: "str | Layout", hour_visibility: HourVisibility | None = No
         raise LayoutError(f"layout {name!r} is unknown; known layouts are {', '.join(LAYOUTS)}.")
     missing = [group.name for group in layout.groups if group.name not in BUILT_GROUPS]
     if missing:
-        built = [
-            known.name for known in LAYOUTS.values() if all(g.name in BUILT_GROUPS for g in known.groups)
-        ]
+        built = [known.name for known in LAYOUTS.values() if all(g.name in BUILT_GROUPS for g in known.groups)]
         raise LayoutError(
             f"layout {layout.name!r} is recognised but its groups {', '.join(missing)} have no builder; "
             f"use {' or '.join(built)}."
