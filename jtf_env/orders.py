@@ -64,8 +64,8 @@ def trade_units(
     same_side = target * state.level > 0
     old_size = jnp.where(same_side, jnp.abs(state.level), 0)
     new_size = jnp.abs(target)
-    share = jnp.minimum(new_size, old_size) / jnp.maximum(old_size, 1)
-    kept = state.units * share.astype(raw.dtype)
+    share = jnp.minimum(new_size, old_size).astype(raw.dtype) / jnp.maximum(old_size, 1).astype(raw.dtype)
+    kept = state.units * share
     limit = params.max_position * (state.cash + state.units * raw)
     wanted = jnp.maximum(new_size - old_size, 0).astype(raw.dtype) / LEVELS * limit
     budget = jnp.maximum(jnp.minimum(wanted, limit - jnp.abs(kept) * raw), 0.0)
@@ -86,9 +86,7 @@ def settle(
     return cash - units * price - fee, notional, fee + size * raw * params.slippage
 
 
-def apply_order(
-    state: EnvState, target: jax.Array, raw: jax.Array, params: EnvParams
-) -> tuple[EnvState, Fill]:
+def apply_order(state: EnvState, target: jax.Array, raw: jax.Array, params: EnvParams) -> tuple[EnvState, Fill]:
     """Go from the level held to level `target` in one fill at the raw price `raw`, moved by slippage.
 
     The same level trades nothing at all. The average entry price changes when units are added, never when
@@ -149,7 +147,9 @@ def check_stops(
     price = fill_price(raw, -jnp.sign(state.level).astype(raw.dtype), params.slippage)
     cash, notional, cost = settle(state.cash, -state.units, raw, price, params)
     zero = jnp.zeros_like(cash)
-    flat = replace(state, cash=cash, units=zero, level=jnp.zeros_like(state.level), entry_price=zero)
+    flat = replace(
+        state, cash=cash, units=zero, level=jnp.zeros_like(state.level), entry_price=zero, cash_at_entry=cash
+    )
     fill = Fill(price, notional, cost, hit, cash - state.cash_at_entry)
     none = Fill(zero, zero, zero, hit, zero)
     return select(hit, flat, state), select(hit, fill, none), stop_hit, take_hit

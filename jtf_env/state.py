@@ -29,7 +29,7 @@ class EnvState:
     entry_price: jax.Array
     """Average entry price of the units held, USD; 0 when flat."""
     cash_at_entry: jax.Array
-    """Cash just before the open trade began, USD; what the trade's profit is measured from."""
+    """Cash just before the open trade began, USD, from which its profit is measured; when flat, cash."""
     equity: jax.Array
     """``cash + units * close[bar]``, USD."""
     peak_equity: jax.Array

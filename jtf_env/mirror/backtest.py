@@ -125,7 +125,7 @@ def run_backtest(
         raise ValueError(f"rows [{start}, {stop}) do not lie in [{market.first_bar}, {market.num_bars}).")
     codes = np.asarray(actions)[start : stop - 1].tolist()
     columns = (market.open, market.high, market.low, market.close, market.tradable)
-    bars = list(zip(*(np.asarray(column[start:stop]).tolist() for column in columns), strict=True))
+    opens, highs, lows, closes, tradable = (np.asarray(column[start:stop]).tolist() for column in columns)
     order_bar = start + 1 if params.fill == "next_open" else start
     account = Account(float(params.initial_equity))
     peak = account.cash
@@ -134,8 +134,8 @@ def run_backtest(
     dropped = 0
     terminated = False
     for i, action in enumerate(codes):
-        before = bars[i]
-        view = BarView(*bars[i + 1], before[3], before[4])
+        j = i + 1
+        view = BarView(opens[j], highs[j], lows[j], closes[j], tradable[j], closes[i], tradable[i])
         done = execute(account, action, view, params)
         account = done.account
         dropped += done.dropped

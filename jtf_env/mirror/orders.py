@@ -22,7 +22,7 @@ class Account(NamedTuple):
     entry_price: float = 0.0
     """Average entry price of the units held, USD; 0 when flat."""
     cash_at_entry: float = 0.0
-    """Cash just before the open trade began, USD."""
+    """Cash just before the open trade began, USD; when flat, cash."""
 
 
 class Leg(NamedTuple):
@@ -89,7 +89,7 @@ def reduce_position(
     if target == 0:
         cash, cost = pay(account, -account.units, price, raw, params)
         leg = Leg(-account.units, price, cost, False, True, cash - account.cash_at_entry, reason)
-        return Account(cash), leg
+        return Account(cash, cash_at_entry=cash), leg
     sold = account.units * (account.level - target) / account.level
     cash, cost = pay(account, -sold, price, raw, params)
     leg = Leg(-sold, price, cost, False, False, 0.0, reason)

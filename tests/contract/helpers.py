@@ -45,7 +45,5 @@ def make_markets(prices: Prices, window: int = 3, layout: str = "v5.6.0") -> tup
     }
     arrays = {**tables, **prices}
     static = {"layout": shape, "window": window, "first_bar": window - 1}
-    device = {
-        name: jnp.asarray(array, bool if name == "tradable" else jnp.float32) for name, array in arrays.items()
-    }
+    device = {name: jnp.asarray(array, bool if name == "tradable" else jnp.float32) for name, array in arrays.items()}
     return Market(**device, **static), MirrorMarket(**arrays, **static)

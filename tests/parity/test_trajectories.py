@@ -1,7 +1,6 @@
 """Whole trajectories: 10 000 random action paths through the JAX environment and through the mirror."""
 
 import itertools
-from collections.abc import Callable
 from dataclasses import replace
 
 import jax
