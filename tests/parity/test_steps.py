@@ -72,6 +72,7 @@ SCALES = {
     "dsr_square": 1e-4,
     # float32 equity gives a log return to 1e-7; the Sharpe ratio divides that by 5e-4, the reward multiplies by 100.
     "reward_dsr": 1_000.0,
+    "reward_pnl": 100.0,
     "reward": 100.0,
 }
 """Size that parity is relative to; 1 for the rest."""
