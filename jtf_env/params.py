@@ -5,6 +5,8 @@
 """
 
 from dataclasses import dataclass, field, fields, replace
+from math import isfinite
+from numbers import Integral, Real
 from typing import Any, Literal
 
 from jtf_env.errors import ParamsError
@@ -83,39 +85,55 @@ TRACED_FIELDS = tuple(f.name for f in fields(EnvParams) if f.name not in ("fill"
 STATIC_FIELDS = ("fill", "allow_short")
 
 
-def make_params(asset_class: str = "us_equity", reward: str | RewardWeights = "composite", **overrides: Any) -> EnvParams:
+def make_params(
+    asset_class: str = "us_equity", reward: str | RewardWeights = "composite", **overrides: Any
+) -> EnvParams:
     """Return validated parameters with the asset class's default costs; `overrides` win.
 
     Crypto is spot: not shortable by default. Raises `ParamsError` naming the field and its range.
     """
-    if asset_class not in COSTS:
+    if asset_class not in tuple(COSTS):
         raise ParamsError(f"asset_class {asset_class!r} is not one of {', '.join(COSTS)}.")
-    if isinstance(reward, str):
-        if reward not in REWARD_PRESETS:
+    if not isinstance(reward, RewardWeights):
+        if reward not in tuple(REWARD_PRESETS):
             raise ParamsError(f"reward {reward!r} is not one of {', '.join(REWARD_PRESETS)}.")
         reward = REWARD_PRESETS[reward]
+    unknown = sorted(set(overrides) - {f.name for f in fields(EnvParams)})
+    if unknown:
+        known = ", ".join(f.name for f in fields(EnvParams))
+        raise ParamsError(f"{unknown[0]!r} is no environment parameter; they are {known}.")
     values = {**COSTS[asset_class], "allow_short": asset_class == "us_equity", **overrides}
     return check_params(replace(EnvParams(reward=reward), **values))
 
 
+RANGES: dict[str, tuple[float, float]] = {
+    "fee": (0.0, 0.5),
+    "slippage": (0.0, 0.5),
+    "initial_equity": (1e-6, 1e12),
+    "max_position": (1e-6, 10.0),
+    "max_drawdown": (1e-6, 1.0),
+    "stop_loss": (0.0, 0.99),
+    "take_profit": (0.0, 100.0),
+    "episode_bars": (0, 2**31 - 1),
+    "reward_scale": (1e-9, 1e9),
+    "dsr_decay": (1e-9, 1.0),
+}
+"""Allowed range of every number, ends included."""
+
+
 def check_params(params: EnvParams) -> EnvParams:
     """Return `params`, or raise `ParamsError` for a value outside its range. Host values only (not traced)."""
-    ranges = {
-        "fee": (0.0, 0.5),
-        "slippage": (0.0, 0.5),
-        "initial_equity": (1e-6, 1e12),
-        "max_position": (1e-6, 10.0),
-        "max_drawdown": (1e-6, 1.0),
-        "stop_loss": (0.0, 0.99),
-        "take_profit": (0.0, 100.0),
-        "episode_bars": (0, 2**31 - 1),
-        "reward_scale": (1e-9, 1e9),
-        "dsr_decay": (1e-9, 1.0),
-    }
-    for name, (low, high) in ranges.items():
+    for name, (low, high) in RANGES.items():
         value = getattr(params, name)
-        if not low <= value <= high:
-            raise ParamsError(f"{name}={value} is outside {low:g}..{high:g}; set it inside that range.")
+        kind = Integral if name == "episode_bars" else Real
+        if not isinstance(value, kind) or not low <= value <= high:
+            raise ParamsError(f"{name}={value!r} is outside {low:g}..{high:g}; set it inside that range.")
+    for name in (f.name for f in fields(RewardWeights)):
+        weight = getattr(params.reward, name, None)
+        if not isinstance(weight, Real) or not isfinite(weight):
+            raise ParamsError(f"reward weight {name}={weight!r} is not a finite number.")
     if params.fill not in ("next_open", "close"):
         raise ParamsError(f"fill={params.fill!r} is not 'next_open' or 'close'.")
+    if not isinstance(params.allow_short, bool):
+        raise ParamsError(f"allow_short={params.allow_short!r} is not true or false.")
     return params
