@@ -125,8 +125,8 @@ def check_params(params: EnvParams) -> EnvParams:
     """Return `params`, or raise `ParamsError` for a value outside its range. Host values only (not traced)."""
     for name, (low, high) in RANGES.items():
         value = getattr(params, name)
-        kind = Integral if name == "episode_bars" else Real
-        if not isinstance(value, kind) or not low <= value <= high:
+        number = isinstance(value, Integral if name == "episode_bars" else Real)
+        if not number or not low <= value <= high:
             raise ParamsError(f"{name}={value!r} is outside {low:g}..{high:g}; set it inside that range.")
     for name in (f.name for f in fields(RewardWeights)):
         weight = getattr(params.reward, name, None)

@@ -1,0 +1,83 @@
+"""The environment as a `gymnasium.Env`: one account, NumPy in and out, for libraries outside JAX."""
+
+from dataclasses import fields
+from typing import Any
+
+import gymnasium
+import jax
+import numpy as np
+
+from jtf_env import environment
+from jtf_env.actions import NUM_ACTIONS
+from jtf_env.market import Market
+from jtf_env.params import EnvParams
+from jtf_env.state import EnvState, StepInfo
+
+
+class TradingEnv(gymnasium.Env[np.ndarray, np.int64]):
+    """One account on `market`; the rules are those of `jtf_env.environment.step`.
+
+    Observations are float32 ``[W * (F + C)]``, the flattened window, oldest bar first; actions are the eight codes of
+    `jtf_env.actions`. ``terminated`` (ruin) and ``truncated`` (end of episode or data) are apart. ``info`` holds the
+    fields of `StepInfo` and the bar index.
+
+    Parameters
+    ----------
+    market
+        From `jtf_env.build_market`, usually scaled.
+    params
+        From `jtf_env.make_params`; the defaults when left out.
+    seed
+        Seeds the start bars of resets that are given no seed of their own.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - the declaration gymnasium.Env makes
+
+    def __init__(self, market: Market, params: EnvParams | None = None, seed: int | None = None) -> None:
+        self.market = market
+        self.params = EnvParams() if params is None else params
+        self.render_mode = None
+        rows = (market.features, market.context)
+        bound = max(1.0, *(float(np.abs(np.asarray(table)).max(initial=0.0)) for table in rows))
+        size = market.layout.obs_dim(market.window)
+        self.observation_space = gymnasium.spaces.Box(-bound, bound, (size,), np.float32)
+        self.action_space = gymnasium.spaces.Discrete(NUM_ACTIONS)
+        self._step = jax.jit(environment.step)
+        self._observe = jax.jit(environment.observe)
+        self._state: EnvState | None = None
+        if seed is not None:
+            super().reset(seed=seed)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start an episode at a drawn bar, or at ``options={"start_bar": bar}``."""
+        super().reset(seed=seed)
+        first, last = self.market.first_bar, self.market.num_bars - 2
+        bar = (options or {}).get("start_bar")
+        if bar is None:
+            bar = int(self.np_random.integers(first, last + 1))
+        if not first <= bar <= last:
+            raise ValueError(f"start_bar {bar} is outside {first}..{last}.")
+        self._state = environment.reset_at(bar, self.market, self.params)
+        return self._observation(self._state), {"bar": bar, "equity": float(self._state.equity)}
+
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Execute one decision: ``(observation, reward, terminated, truncated, info)``."""
+        if self._state is None:
+            raise RuntimeError("step was called before reset; call reset first.")
+        self._state, result = self._step(self._state, np.int32(action), self.market, self.params)
+        info = {"bar": int(self._state.bar), **describe(result.info)}
+        observation = self._observation(self._state)
+        return observation, float(result.reward), bool(result.terminated), bool(result.truncated), info
+
+    def _observation(self, state: EnvState) -> np.ndarray:
+        return np.asarray(self._observe(self.market, state), np.float32).reshape(-1)
+
+
+def describe(info: StepInfo) -> dict[str, Any]:
+    """Return the fields of `info` as Python numbers, the reward components as ``reward/<name>``."""
+    values = jax.device_get(info)
+    plain = {f.name: getattr(values, f.name).item() for f in fields(values) if f.name != "components"}
+    parts = {f"reward/{f.name}": getattr(values.components, f.name).item() for f in fields(values.components)}
+    return {**plain, **parts}

@@ -1,0 +1,141 @@
+"""The environment behind Gymnasium's and gymnax's interfaces."""
+
+from dataclasses import replace
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from gymnax.environments.spaces import Discrete
+from gymnax.wrappers import FlattenObservationWrapper, LogWrapper
+
+from jtf_env import environment
+from jtf_env.actions import BUY_75, HOLD, NUM_ACTIONS
+from jtf_env.adapters.gymnasium import TradingEnv
+from jtf_env.adapters.gymnax import TradingEnv as GymnaxTradingEnv
+from jtf_env.params import EnvParams
+from tests.contract.helpers import bar_prices, make_markets, random_prices
+
+PARAMS = EnvParams(episode_bars=5)
+OBS_DIM = 3 * 58
+
+
+@pytest.fixture(scope="module")
+def market():
+    return make_markets(random_prices(60, seed=1))[0]
+
+
+@pytest.fixture
+def env(market) -> TradingEnv:
+    return TradingEnv(market, PARAMS, seed=0)
+
+
+def test_gymnasium_check_env_finds_nothing(env):
+    check_env(env, skip_render_check=True)
+
+
+def test_stable_baselines3_check_env_finds_nothing(env):
+    checker = pytest.importorskip("stable_baselines3.common.env_checker")
+    checker.check_env(env)
+
+
+def test_gymnasium_spaces_are_a_flat_float32_box_and_eight_actions(env):
+    assert env.observation_space.shape == (OBS_DIM,) and env.observation_space.dtype == np.float32
+    assert env.action_space == gymnasium.spaces.Discrete(NUM_ACTIONS)
+
+
+def test_gymnasium_steps_like_the_environment_and_says_what_happened(env, market):
+    observation, info = env.reset(options={"start_bar": 20})
+    state = environment.reset_at(20, market, PARAMS)
+    np.testing.assert_array_equal(observation, np.ravel(environment.observe(market, state)))
+    assert info == {"bar": 20, "equity": 100_000.0}
+    observation, reward, _, _, info = env.step(np.int64(BUY_75))
+    state, result = environment.step(state, jnp.int32(BUY_75), market, PARAMS)
+    np.testing.assert_array_equal(observation, np.ravel(environment.observe(market, state)))
+    np.testing.assert_allclose(reward, result.reward, 1e-5)
+    assert info["equity"] == pytest.approx(float(result.info.equity)) and info["bar"] == 21
+    assert info["reward/pnl"] == pytest.approx(float(result.info.components.pnl), rel=1e-4)
+
+
+def test_gymnasium_reports_terminated_and_truncated_apart():
+    prices = bar_prices([(100, 100, 100, 100)] * 4 + [(100, 100, 50, 50)] * 4)
+    ruin = TradingEnv(make_markets(prices)[0], replace(PARAMS, max_drawdown=0.2))
+    for action, endings in ((BUY_75, (True, False)), (HOLD, (False, True))):
+        ruin.reset(options={"start_bar": 2})
+        done = [False, False]
+        while not any(done):
+            _, _, *done, _ = ruin.step(np.int64(action))
+        assert tuple(done) == endings
+
+
+def test_gymnasium_start_bars_follow_the_seed(market):
+    def bars(seed):
+        env = TradingEnv(market, PARAMS, seed=seed)
+        return [env.reset()[1]["bar"] for _ in range(8)]
+
+    assert bars(3) == bars(3) != bars(4)
+
+
+def test_gymnasium_refuses_a_start_bar_without_a_full_window(env):
+    with pytest.raises(ValueError, match="start_bar 1 is outside"):
+        env.reset(options={"start_bar": 1})
+
+
+def test_gymnax_steps_and_resets_through_the_base_class(market):
+    env = GymnaxTradingEnv(market, PARAMS)
+    params = env.default_params
+    _, state = env.reset(jax.random.key(0), params)
+    for i in range(1, 6):
+        observation, after, reward, terminated, truncated, info = env.step(jax.random.key(i), state, BUY_75, params)
+        final, result = environment.step(state, jnp.int32(BUY_75), market, PARAMS)
+        np.testing.assert_allclose(reward, result.reward, 1e-4, 1e-4)
+        np.testing.assert_array_equal(info["final_observation"], environment.observe(market, final))
+        state = after
+    assert bool(truncated) and not bool(terminated) and int(state.steps) == 0
+    np.testing.assert_array_equal(observation, environment.observe(market, state))
+
+
+def test_gymnax_truncation_gives_way_to_ruin(market):
+    env = GymnaxTradingEnv(market, PARAMS)
+    state = replace(environment.reset_at(10, market, PARAMS), steps=jnp.int32(5), equity=jnp.float32(1.0))
+    assert bool(env.is_terminated(state, env.default_params)) and not bool(env.is_truncated(state, env.default_params))
+
+
+def test_the_market_is_an_argument_of_the_compiled_gymnax_step_and_no_constant_of_it(market):
+    env = GymnaxTradingEnv(market, PARAMS)
+    params = env.default_params
+    _, state = env.reset(jax.random.key(0), params)
+    program = jax.jit(env.step).lower(jax.random.key(0), state, jnp.int32(0), params).as_text()
+    main = next(line for line in program.splitlines() if "@main(" in line)
+    assert "tensor<60x51xf32>" in main
+    assert 'dense<"0x' not in program
+
+
+def test_a_purejaxrl_style_rollout_runs_unmodified(market):
+    env = GymnaxTradingEnv(market, PARAMS)
+    params = env.default_params
+    wrapped = LogWrapper(FlattenObservationWrapper(env))
+    assert isinstance(wrapped.action_space(params), Discrete)
+    assert wrapped.observation_space(params).shape == (OBS_DIM,)
+
+    @jax.jit
+    def rollout(key, params):
+        key, start = jax.random.split(key)
+        observations, states = jax.vmap(wrapped.reset, (0, None))(jax.random.split(start, 4), params)
+
+        def one(carry, key):
+            states, observations = carry
+            choose, advance = jax.random.split(key)
+            actions = jax.random.randint(choose, (4,), 0, wrapped.action_space(params).n)
+            observations, states, reward, _, truncated, info = jax.vmap(wrapped.step, (0, 0, 0, None))(
+                jax.random.split(advance, 4), states, actions, params
+            )
+            return (states, observations), (reward, truncated, info["returned_episode"])
+
+        return jax.lax.scan(one, (states, observations), jax.random.split(key, 12))[1]
+
+    reward, truncated, returned = rollout(jax.random.key(0), params)
+    assert reward.shape == (12, 4) and np.isfinite(reward).all()
+    assert truncated.sum() >= 8 and (returned >= truncated).all()
