@@ -54,9 +54,14 @@ def dense_norm(gradient: Any, window: int) -> Array:
     """
 
     def square(path: Any, leaf: Array) -> Array:
-        return jnp.sum(jnp.square(leaf)) / (window if "context_kernel" in _path_names(path) else 1.0)
+        return jnp.sum(jnp.square(leaf)) / _copies(path, window)
 
     return jnp.sqrt(sum(jax.tree.leaves(jax.tree_util.tree_map_with_path(square, gradient))))
+
+
+def _copies(path: Any, window: int) -> float:
+    """Dense rows that one row of this parameter stands for."""
+    return float(window) if "context_kernel" in _path_names(path) else 1.0
 
 
 def apply_gradient(
@@ -69,11 +74,15 @@ def apply_gradient(
     max_grad_norm: float,
     window: int,
 ) -> tuple[Any, optax.OptState, Array, Array]:
-    """Return ``(params, opt_state, norm, skipped)``; a non-finite loss or gradient leaves both as they were."""
+    """Return ``(params, opt_state, norm, skipped)``; a non-finite loss or gradient leaves both as they were.
+
+    Adam sees the gradient of one *dense* row for each context row: its steps ignore the scale of a gradient but for
+    ``ADAM_EPS``, and with the sum of `window` gradients they would differ from the dense network's by that.
+    """
     norm = dense_norm(gradient, window)
     finite = jnp.isfinite(norm) & jnp.isfinite(loss)
     scale = jnp.minimum(1.0, max_grad_norm / jnp.maximum(norm, 1e-12))
-    clipped = jax.tree.map(lambda g: g * scale, gradient)
+    clipped = jax.tree_util.tree_map_with_path(lambda path, g: g * (scale / _copies(path, window)), gradient)
     updates, new_state = optimiser.update(clipped, opt_state, params)
     new_params = optax.apply_updates(params, jax.tree.map(lambda u: -rate * u, updates))
 
