@@ -79,7 +79,8 @@ def run_from_args(argv: Sequence[str] | None) -> None:
 
     console = Console()
     kind = "SYNTHETIC bars, " if synthetic else ""
-    print_metrics(console, {"policy": metrics, **baselines}, f"{policy.symbol}: {kind}{span[0]} to {span[1]}")
+    columns = {"policy": metrics, "buy and hold": baselines["buy_and_hold"]}
+    print_metrics(console, columns, f"{policy.symbol}: {kind}{span[0]} to {span[1]}")
     console.print(f"trades and metrics: {folder}", soft_wrap=True, highlight=False)
 
 

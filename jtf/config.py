@@ -1,7 +1,8 @@
 """Every setting of a training run: nested frozen dataclasses, each field a flag with its docstring as help."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,9 +11,11 @@ import tyro
 
 from jtf.errors import UserError
 from jtf.splits import SplitConfig
+from jtf_env.errors import ParamsError
 from jtf_env.layouts import DEFAULT_LAYOUT, DEFAULT_WINDOW, HourVisibility, Layout, get_layout
 from jtf_env.params import REWARD_PRESETS, AssetClass, EnvParams, Fill, check_params, make_params
 from jtf_ppo.config import PPOConfig, check_config
+from jtf_ppo.errors import ConfigError
 
 Mode = Literal["smoke", "quick_test", "standard", "thorough", "production", "extended"]
 
@@ -146,9 +149,20 @@ def check_run_config(config: RunConfig) -> RunConfig:
     if config.window < 2:
         raise UserError(f"--window {config.window} must be at least 2.")
     run_layout(config)
-    check_config(config.ppo)
-    env_params(config, config.asset_class or "us_equity")
+    with named_flag("--ppo.", ConfigError):
+        check_config(config.ppo)
+    with named_flag("--env.", ParamsError):
+        env_params(config, config.asset_class or "us_equity")
     return config
+
+
+@contextmanager
+def named_flag(prefix: str, kind: type[Exception]) -> Iterator[None]:
+    """Turn an error that starts with a field's name into one that starts with its flag."""
+    try:
+        yield
+    except kind as error:
+        raise UserError(f"{prefix}{error}") from None
 
 
 def run_layout(config: RunConfig) -> Layout:

@@ -106,13 +106,13 @@ def print_settings(console: Console, title: str, rows: Iterable[tuple[str, Any]]
 def print_metrics(console: Console, columns: dict[str, Metrics], title: str) -> None:
     """Print a table with one metric a row and one backtest a column."""
     table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("metric")
+    table.add_column("metric", no_wrap=True)
     for name in columns:
         table.add_column(name, justify="right")
     values = [asdict(metrics) for metrics in columns.values()]
     for metric in values[0]:
         spec = ".1%" if metric in FRACTIONS else "d" if metric == "num_trades" else ".2f"
-        table.add_row(metric, *(number(column[metric], spec) for column in values))
+        table.add_row(metric.replace("_", " "), *(number(column[metric], spec) for column in values))
     console.print(table)
 
 

@@ -59,8 +59,8 @@ def judge(
         "APPROVED",
         (
             f"Test return {test['total_return']:+.2%}, Sharpe {test['sharpe']:.2f}, profit factor "
-            f"{test['profit_factor']:.2f}, drawdown {test['max_drawdown']:.1%} over {test['num_trades']} trades pass "
-            "every threshold.",
+            f"{_number(test['profit_factor'])}, drawdown {test['max_drawdown']:.1%} over {test['num_trades']} trades "
+            "pass every threshold.",
         ),
     )
 

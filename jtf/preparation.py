@@ -7,18 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jtf.config import RunConfig, env_params, learner_config, run_layout
+from jtf.config import RunConfig, env_params, learner_config, named_flag, run_layout
 from jtf.data import bars_sha256, load_bars
 from jtf.errors import UserError
 from jtf.metrics import annualisation
 from jtf.splits import Segment, split_bars
 from jtf.trading import TradingData, make_environment, make_validation
 from jtf_env.bars import Bars, check_enough_bars
+from jtf_env.errors import ParamsError
 from jtf_env.layouts import Layout
 from jtf_env.market import build_market, market_segment, scale_market
 from jtf_env.params import EnvParams
 from jtf_env.scaler import Scaler, fit_scaler
 from jtf_ppo.config import PPOConfig, resolve
+from jtf_ppo.errors import ConfigError
 from jtf_ppo.types import Environment, Validation
 
 
@@ -57,13 +59,12 @@ def prepare(config: RunConfig) -> Task:
     refuse_jumps(bars, config.allow_jumps)
     check_enough_bars(bars, layout, config.window)
     segments = split_bars(len(bars), layout.first_bar(config.window), config.window, config.split)
-    params = env_params(config, bars.asset_class)
-    learner = resolve(
-        learner_config(config.ppo),
-        jax.default_backend(),
-        address_only=layout.address_only,
-        num_rows=len(segments["train"]),
-    )
+    with named_flag("--env.", ParamsError):
+        params = env_params(config, bars.asset_class)
+    with named_flag("--ppo.", ConfigError):
+        learner = resolve(
+            learner_config(config.ppo), jax.default_backend(), layout.address_only, len(segments["train"])
+        )
     resolved = replace(config, ppo=replace(config.ppo, **vars(learner)))
 
     natural = build_market(bars, layout, window=config.window)

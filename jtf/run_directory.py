@@ -96,6 +96,11 @@ class MetricsLog:
         self._file: Any = None
         self._events: Any = None
 
+    @property
+    def started(self) -> bool:
+        """Whether a record was written."""
+        return self._file is not None
+
     def write(self, metrics: dict[str, Any]) -> None:
         """Append one record; it must have ``update`` (int)."""
         if self._file is None:

@@ -143,7 +143,7 @@ def replay(actions: Array, market: Market, params: EnvParams) -> Ledger:
         return (following, alive & ~result.terminated), entry
 
     start = reset_at(market.first_bar, market, params)
-    _, ledger = jax.lax.scan(body, (start, jnp.bool_(True)), actions, unroll=4)
+    _, ledger = jax.lax.scan(body, (start, jnp.bool_(True)), actions)
     return ledger
 
 
@@ -157,7 +157,7 @@ def ledger_metrics(ledger: Ledger, actions: Array, market: Market, data: Validat
     std = jnp.sqrt((jnp.where(ledger.alive, returns - mean, 0.0) ** 2).sum() / (steps - 1))
     losses = ledger.losses.sum()
     move = jnp.diff(market.close[market.first_bar :])[1:]
-    judged = (ledger.position[:-1] != 0) & (move != 0)
+    judged = (ledger.position[:-1] != 0) & (move != 0) & ledger.alive[1:]
     right = judged & (jnp.sign(ledger.position[:-1]) == jnp.sign(move))
     peak = jax.lax.cummax(equity)
     return {

@@ -1,10 +1,11 @@
 """``python -m jtf.train``: train one policy for one symbol; validate, backtest and save it."""
 
+import math
 import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 from rich.console import Console
 
 from jtf.config import RunConfig, config_to_dict, parse_config
-from jtf.console import Progress, print_metrics, print_settings, print_verdict
-from jtf.errors import EXIT_INTERRUPTED, run_command
+from jtf.console import Progress, number, print_metrics, print_settings, print_verdict
+from jtf.data.synthetic import synthetic_market
+from jtf.errors import EXIT_INTERRUPTED, UserError, run_command
 from jtf.evaluation import evaluate, evaluate_baselines
 from jtf.gating import Verdict, judge
 from jtf.inference import Policy
@@ -29,6 +31,7 @@ from jtf.run_directory import (
     git_revision,
     last_checkpoint,
     library_versions,
+    read_config,
     write_json,
 )
 from jtf.splits import SEGMENTS
@@ -46,16 +49,23 @@ def run(config: RunConfig, console: Console) -> int:
     """Train as configured; the run directory holds the result. Return the exit code."""
     started = time.time()
     task = prepare(config)
-    directory = config.resume or create_run(config.out, config.symbol)
     if config.resume is None:
+        directory = create_run(config.out, config.symbol)
         write_json(directory / CONFIG, describe(task))
+    else:
+        directory = config.resume
+        refuse_other_bars(task, directory)
     announce(console, task, directory)
+    log = MetricsLog(directory)
     with StopRequest() as stop:
         try:
-            result = learn(task, directory, console, stop)
+            result = learn(task, directory, console, log, stop)
         except BaseException as error:
-            record_failure(task, directory, started, error)
+            if config.resume is None or log.started:
+                record_failure(task, directory, started, error)
             raise
+        finally:
+            log.close()
     if result.stopped == "interrupted":
         summary = base_summary(task, directory, started, "interrupted")
         write_json(directory / SUMMARY, summary | learner_summary(result, started))
@@ -63,6 +73,15 @@ def run(config: RunConfig, console: Console) -> int:
         return EXIT_INTERRUPTED
     finish(task, result, directory, started, console)
     return 0
+
+
+def refuse_other_bars(task: Task, directory: Path) -> None:
+    """Raise `UserError` where a run would be resumed on bars it was not started on."""
+    if read_config(directory)["data"]["sha256"] != task.data_sha256:
+        raise UserError(
+            f"--resume {directory} was started on other data than the bars of {task.bars.source}; resume it with its "
+            "own bars, or start a new run."
+        )
 
 
 class StopRequest:
@@ -74,19 +93,19 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._handle)
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                self._previous[signum] = signal.signal(signum, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
 
     def __call__(self) -> bool:
         """Whether a stop was asked for."""
         return self.requested
 
-    def _handle(self, number: int, frame: object) -> None:
+    def _handle(self, signum: int, frame: object) -> None:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
@@ -121,10 +140,9 @@ def announce(console: Console, task: Task, directory: Path) -> None:
         console.print(f"  note: {note}", highlight=False, soft_wrap=True)
 
 
-def learn(task: Task, directory: Path, console: Console, stop: StopRequest) -> TrainResult:
+def learn(task: Task, directory: Path, console: Console, log: MetricsLog, stop: Callable[[], bool]) -> TrainResult:
     """Run the learner, with the live line, the logs and the policy file of the best parameters."""
     heading = f"{task.config.mode} {device_name().split()[0]} {task.learner.engine}"
-    log = MetricsLog(directory)
     with Progress(console, heading, task.learner.total_updates) as progress:
 
         def on_update(metrics: dict[str, float]) -> None:
@@ -137,21 +155,18 @@ def learn(task: Task, directory: Path, console: Console, stop: StopRequest) -> T
             if is_best:
                 save_best(task, params, directory)
 
-        try:
-            return train_policy(
-                task.environment,
-                task.training_data,
-                task.learner,
-                validation=task.validation,
-                directory=directory,
-                resume=task.config.resume is not None,
-                identity=task.identity,
-                on_update=on_update,
-                on_validation=on_validation,
-                should_stop=stop,
-            )
-        finally:
-            log.close()
+        return train_policy(
+            task.environment,
+            task.training_data,
+            task.learner,
+            validation=task.validation,
+            directory=directory,
+            resume=task.config.resume is not None,
+            identity=task.identity,
+            on_update=on_update,
+            on_validation=on_validation,
+            should_stop=stop,
+        )
 
 
 def make_policy(task: Task, params: dict[str, Any]) -> Policy:
@@ -191,6 +206,7 @@ def finish(task: Task, result: TrainResult, directory: Path, started: float, con
     measured = {name: asdict(values) for name, values in metrics.items()}
     compared = {n: {b: asdict(values) for b, values in pair.items()} for n, pair in baselines.items()}
     verdict = judge(measured, compared["test"], task.synthetic)
+    optimum = known_optimum(task, metrics)
     write_json(
         directory / SUMMARY,
         base_summary(task, directory, started, "finished")
@@ -199,10 +215,24 @@ def finish(task: Task, result: TrainResult, directory: Path, started: float, con
             "metrics": measured,
             "baselines": compared["test"],
             "baselines_by_segment": compared,
+            "optimum": optimum,
             "verdict": asdict(verdict),
         },
     )
-    say_finished(console, task, metrics, baselines["test"], verdict, directory)
+    say_finished(console, task, metrics, baselines["test"], optimum, verdict, directory)
+
+
+def known_optimum(task: Task, metrics: dict[str, Metrics]) -> dict[str, dict[str, float | None]] | None:
+    """Return, for the built-in market, the net log return of the best possible trader and the policy's share of it."""
+    if not task.synthetic:
+        return None
+    market = synthetic_market(task.config.symbol, asset_class=task.config.asset_class)
+    shares: dict[str, dict[str, float | None]] = {}
+    for name, segment in task.segments.items():
+        best = market.optimum_return(task.params, segment)
+        growth = math.log(max(1.0 + metrics[name].total_return, 1e-6))
+        shares[name] = {"log_return": best, "share": growth / best if best > 0 else None}
+    return shares
 
 
 def describe(task: Task) -> dict[str, Any]:
@@ -301,16 +331,29 @@ def say_finished(
     task: Task,
     metrics: dict[str, Metrics],
     baselines: dict[str, Metrics],
+    optimum: dict[str, dict[str, float | None]] | None,
     verdict: Verdict,
     directory: Path,
 ) -> None:
     """Print the result, the verdict, where everything lies and what to type next."""
     kind = " on SYNTHETIC bars" if task.synthetic else ""
-    columns = metrics | {f"{name} (test)".replace("_", " "): values for name, values in baselines.items()}
-    print_metrics(console, columns, f"{task.config.symbol}{kind}: best policy, argmax actions, after costs")
+    columns = metrics | {"buy and hold": baselines["buy_and_hold"]}
+    print_metrics(console, columns, f"{task.config.symbol}{kind}: best policy after costs (buy and hold: test)")
+    if optimum is not None:
+        say_optimum(console, optimum["test"])
     print_verdict(console, verdict)
     console.print(f"run: {directory}", soft_wrap=True, highlight=False)
     console.print(f"next: python -m jtf.backtest --run {directory}", soft_wrap=True, highlight=False)
+
+
+def say_optimum(console: Console, test: dict[str, float | None]) -> None:
+    """Print how much of what could be earned on the built-in market was earned."""
+    console.print(
+        f"known optimum of this market on test: {number(test['log_return'], '+.3f')} log return after costs; "
+        f"the policy earned {number(test['share'], '.0%')} of it",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 if __name__ == "__main__":

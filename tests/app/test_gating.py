@@ -1,0 +1,77 @@
+"""The verdict: each threshold with a case on either side."""
+
+import pytest
+
+from jtf.gating import Thresholds, judge
+from jtf.metrics import METRIC_NAMES
+
+GOOD = dict(
+    total_return=0.3, sharpe=2.0, sortino=3.0, max_drawdown=0.1, profit_factor=1.5, win_rate=0.5, num_trades=100,
+    exposure=0.6, hold_share=0.3, direction_accuracy=0.52,
+)  # fmt: skip
+HELD = GOOD | {"sharpe": 0.5, "total_return": 0.1}
+FLAT = GOOD | {"sharpe": None, "total_return": 0.0, "num_trades": 0}
+
+
+def verdict(test: dict | None = None, synthetic: bool = False, **segments: dict):
+    metrics = {"train": GOOD, "validation": GOOD, "test": GOOD | (test or {})} | segments
+    return judge(metrics, {"buy_and_hold": HELD, "flat": FLAT}, synthetic)
+
+
+def test_the_cases_have_every_metric():
+    assert set(GOOD) == set(METRIC_NAMES)
+
+
+def test_a_policy_past_every_threshold_is_approved():
+    assert verdict().status == "APPROVED"
+
+
+def test_synthetic_bars_can_never_be_approved():
+    assert verdict(synthetic=True).status == "REVIEW"
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        {"total_return": 0.0},
+        {"max_drawdown": Thresholds.drop_max_drawdown + 0.01},
+        {"num_trades": Thresholds.drop_num_trades - 1},
+    ],
+)
+def test_a_failure_on_test_is_dropped(test):
+    assert verdict(test).status == "DROP"
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        {"sharpe": 0.9},
+        {"sharpe": None},
+        {"profit_factor": 1.1},
+        {"max_drawdown": 0.25},
+        {"num_trades": 10},
+    ],
+)
+def test_a_doubt_on_test_is_for_review(test):
+    assert verdict(test).status == "REVIEW"
+
+
+def test_a_losing_validation_is_for_review():
+    assert verdict(validation=GOOD | {"total_return": -0.01}).status == "REVIEW"
+
+
+def test_a_wide_gap_to_training_is_for_review():
+    assert "overfitting" in verdict(train=GOOD | {"sharpe": 4.5}).reasons[0]
+
+
+def test_not_beating_buy_and_hold_is_for_review():
+    metrics = {name: GOOD for name in ("train", "validation", "test")}
+    assert judge(metrics, {"buy_and_hold": GOOD | {"sharpe": 2.5}}, False).status == "REVIEW"
+
+
+def test_a_profit_factor_that_is_undefined_for_lack_of_losses_is_no_doubt():
+    assert verdict({"profit_factor": None}).status == "APPROVED"
+
+
+def test_reasons_state_the_numbers():
+    assert verdict({"sharpe": 0.9}).reasons == ("Test Sharpe 0.90 is below 1.",)

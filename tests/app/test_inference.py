@@ -1,0 +1,186 @@
+"""The NumPy policy: equal to the learner's network, checked at load, free of JAX."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jtf.data import load_bars
+from jtf.errors import UserError
+from jtf.inference import Policy, trunk_outputs
+from jtf.policy_file import FILE_NAME, leaves, load_policy, params_sha256, save_policy
+from jtf.trading import reset_batch, row_table, step_batch
+from jtf_env.layouts import get_layout
+from jtf_env.params import make_params
+from jtf_env.scaler import Scaler
+from jtf_ppo.config import PPOConfig
+from jtf_ppo.networks import make_network
+from jtf_ppo.trainer import to_numpy
+from jtf_ppo.types import Environment, RowTable
+
+WINDOW, FEATURES, CONTEXT, WIDTH = 5, 51, 7, 6
+
+
+def random_params(seed: int = 0) -> dict:
+    rng = np.random.default_rng(seed)
+
+    def array(*shape: int) -> np.ndarray:
+        return rng.normal(0.0, 0.3, shape).astype(np.float32)
+
+    return {
+        "first": {
+            "kernel": array(WINDOW, FEATURES, WIDTH),
+            "context_kernel": array(CONTEXT, WIDTH),
+            "bias": array(WIDTH),
+        },
+        "hidden_0": {"kernel": array(WIDTH, 4), "bias": array(4)},
+        "policy": {"kernel": array(4, 8), "bias": array(8)},
+        "value": {"kernel": array(4, 1), "bias": array(1)},
+    }  # fmt: skip
+
+
+def random_policy() -> Policy:
+    return Policy(
+        params=random_params(),
+        scaler=Scaler(mean=np.linspace(-1, 1, 58), std=np.linspace(1, 2, 58)),
+        symbol="AAAUSDT",
+        layout=get_layout("v5.6.0"),
+        window=WINDOW,
+        env_params=make_params("crypto", stop_loss=0.05),
+        bars_per_year=35_040.0,
+    )
+
+
+def test_the_numpy_forward_pass_is_the_learners_network():
+    rng = np.random.default_rng(3)
+    features, context = rng.normal(size=(60, FEATURES)), rng.normal(size=(60, CONTEXT))
+    table = RowTable(jnp.asarray(features, jnp.float32), jnp.asarray(context, jnp.float32))
+    environment = Environment(8, reset_batch, step_batch, 290, row_table, WINDOW, WINDOW - 1)
+    graph, state = make_network(
+        environment, table, PPOConfig(hidden_sizes=(16, 12), precision="float32"), jax.random.key(0)
+    )
+    logits, values = nnx.merge(graph, state)(jnp.arange(WINDOW - 1, 60), table)
+    params = to_numpy(state)
+    for head, theirs in (("policy", logits), ("value", values[:, None])):
+        ours = trunk_outputs(params, features, context, WINDOW - 1, head)[WINDOW - 1 :]
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5 * np.abs(ours).max())
+
+
+def test_chunks_give_the_same_rows_as_one_window_at_a_time():
+    params = random_params()
+    rng = np.random.default_rng(1)
+    features, context = rng.normal(size=(1_100, FEATURES)), rng.normal(size=(1_100, CONTEXT))
+    outputs = trunk_outputs(params, features, context, WINDOW - 1, "policy")
+    for row in (WINDOW - 1, 1_023, 1_024, 1_030, 1_099):
+        window = features[row - WINDOW + 1 : row + 1].ravel()
+        first = window @ params["first"]["kernel"].reshape(-1, WIDTH).astype(float)
+        first += WINDOW * context[row] @ params["first"]["context_kernel"] + params["first"]["bias"]
+        hidden = np.maximum(np.maximum(first, 0) @ params["hidden_0"]["kernel"] + params["hidden_0"]["bias"], 0)
+        expected = hidden @ params["policy"]["kernel"] + params["policy"]["bias"]
+        np.testing.assert_allclose(outputs[row], expected, rtol=1e-10, atol=1e-12)
+
+
+def test_rows_before_the_first_bar_have_no_logits():
+    features, context = np.ones((20, FEATURES)), np.ones((20, CONTEXT))
+    outputs = trunk_outputs(random_params(), features, context, 9, "policy")
+    assert not outputs[:9].any() and outputs[9:].all()
+
+
+def test_a_saved_policy_loads_equal(tmp_path):
+    policy = random_policy()
+    save_policy(policy, tmp_path / FILE_NAME)
+    loaded = load_policy(tmp_path / FILE_NAME)
+    assert params_sha256(loaded.params) == params_sha256(policy.params)
+    np.testing.assert_array_equal(loaded.scaler.mean, policy.scaler.mean)
+    simple = {"params": {}, "scaler": None}
+    assert replace(loaded, **simple).__dict__ == replace(policy, **simple).__dict__
+
+
+def test_saving_leaves_no_temporary_file(tmp_path):
+    save_policy(random_policy(), tmp_path / FILE_NAME)
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+
+
+def test_a_truncated_file_is_refused_by_name(tmp_path):
+    path = tmp_path / FILE_NAME
+    save_policy(random_policy(), path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=FILE_NAME):
+        load_policy(path)
+
+
+def test_a_changed_parameter_is_refused(tmp_path):
+    path = tmp_path / FILE_NAME
+    save_policy(random_policy(), path)
+    data = bytearray(path.read_bytes())
+    data[-5000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="corrupt"):
+        load_policy(path)
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path):
+    with pytest.raises(UserError, match="no policy file"):
+        load_policy(tmp_path / "nothing.safetensors")
+
+
+def test_a_foreign_safetensors_file_is_refused(tmp_path):
+    from safetensors.numpy import save_file
+
+    save_file({"x": np.zeros(3)}, tmp_path / FILE_NAME)
+    with pytest.raises(UserError, match="not a jtf policy"):
+        load_policy(tmp_path / FILE_NAME)
+
+
+def test_another_layout_hash_is_refused(tmp_path, monkeypatch):
+    save_policy(random_policy(), tmp_path / FILE_NAME)
+    monkeypatch.setattr("jtf_env.layouts.Layout.hash", lambda self, window: "0" * 16)
+    with pytest.raises(UserError, match="hash"):
+        load_policy(tmp_path / FILE_NAME)
+
+
+def test_the_parameter_hash_ignores_the_order_of_the_dicts():
+    params = random_params()
+    assert params_sha256(dict(reversed(params.items()))) == params_sha256(params)
+
+
+@pytest.mark.parametrize("change", ["value", "dtype", "shape", "name"])
+def test_the_parameter_hash_sees_every_change(change):
+    params = random_params()
+    before = params_sha256(params)
+    bias = params["first"]["bias"]
+    if change == "name":
+        params["first"]["offset"] = params["first"].pop("bias")
+    else:
+        changed = {"value": bias + 1e-6, "dtype": bias.view(np.int32), "shape": bias[None, :]}
+        params["first"]["bias"] = changed[change]
+    assert params_sha256(params) != before
+
+
+def test_leaves_are_named_by_their_path():
+    assert [name for name, _ in leaves({"a": {"b": 1.0}, "c": 2.0})] == ["a/b", "c"]
+
+
+def test_a_policy_acts_on_bars_where_jax_is_absent(trained_run, bars_folder):
+    """Everything a live machine needs, in a process in which the learner's libraries cannot be imported."""
+    code = f"""
+import json, sys
+for name in ("jax", "jaxlib", "flax", "optax", "chex", "orbax", "tensorboardX"):
+    sys.modules[name] = None
+from pathlib import Path
+from jtf.data import load_bars
+from jtf.policy_file import load_policy
+policy = load_policy(Path({str(trained_run / "best" / FILE_NAME)!r}))
+bars = load_bars("AAAUSDT", {str(bars_folder)!r})
+print(json.dumps(policy.actions(policy.market(bars)).tolist()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    policy = load_policy(trained_run / "best" / FILE_NAME)
+    here = policy.actions(policy.market(load_bars("AAAUSDT", bars_folder)))
+    assert json.loads(done.stdout) == here.tolist()

@@ -1,0 +1,110 @@
+"""Stopping and going on: bit for bit, and never with another layout or other data."""
+
+import json
+import shutil
+import signal
+
+import pytest
+
+from jtf import train
+from jtf.run_directory import last_checkpoint, read_summary
+
+
+@pytest.fixture(scope="module")
+def stopped_run(tiny_args, tmp_path_factory):
+    """A run interrupted by Ctrl-C during its second of four updates."""
+    out = tmp_path_factory.mktemp("stopped")
+    write = train.MetricsLog.write
+
+    def interrupt(self, metrics):
+        write(self, metrics)
+        if metrics["update"] == 2 and "train/kl" in metrics:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jtf.train.MetricsLog.write", interrupt)
+        assert train.main([*tiny_args, "--out", str(out)]) == 130
+    (run,) = (out / "AAAUSDT").iterdir()
+    return run
+
+
+@pytest.fixture
+def copy_of_stopped(stopped_run, tmp_path):
+    return shutil.copytree(stopped_run, tmp_path / "run")
+
+
+def learning(run) -> list[dict]:
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [{name: value for name, value in line.items() if not name.startswith("perf/")} for line in lines]
+
+
+def test_an_interrupted_run_names_its_last_checkpoint(stopped_run):
+    summary = read_summary(stopped_run)
+    assert summary["status"] == "interrupted" and summary["updates"] == 2
+    assert summary["last_checkpoint"] == str(last_checkpoint(stopped_run)) == str(stopped_run / "checkpoints" / "2")
+
+
+def test_signal_handlers_are_as_before_after_a_run(stopped_run):
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_half_a_run_resumed_equals_the_whole_run(copy_of_stopped, trained_run):
+    assert train.main(["--resume", str(copy_of_stopped)]) == 0
+    resumed, whole = read_summary(copy_of_stopped), read_summary(trained_run)
+    for name in ("params_sha256", "best_params_sha256", "metrics", "verdict", "updates", "steps", "status"):
+        assert resumed[name] == whole[name], name
+    assert learning(copy_of_stopped) == learning(trained_run)
+
+
+def test_records_after_the_last_checkpoint_are_written_once(copy_of_stopped, trained_run):
+    with (copy_of_stopped / "metrics.jsonl").open("a") as file:
+        file.write('{"update": 3, "train/kl": 9.0}\n')
+    assert train.main(["--resume", str(copy_of_stopped)]) == 0
+    assert learning(copy_of_stopped) == learning(trained_run)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--layout", "v5.5.0"], "--layout"),
+        (["--seed", "3"], "--seed"),
+        (["--ppo.total-steps", "4096"], "--ppo.total-steps"),
+        (["--env.fee", "0.1"], "--env.fee"),
+    ],
+)
+def test_a_flag_that_contradicts_the_run_is_refused(stopped_run, flags, named, capsys):
+    assert train.main(["--resume", str(stopped_run), *flags]) == 2
+    assert f"{named} contradicts" in capsys.readouterr().err
+
+
+def test_repeating_the_runs_own_flags_is_no_contradiction(copy_of_stopped, tiny_args):
+    assert train.main([*tiny_args, "--resume", str(copy_of_stopped)]) == 0
+
+
+def test_other_bars_are_refused(copy_of_stopped, bars_folder, tmp_path, capsys):
+    shutil.copy(bars_folder / "BBBUSDT_15Min.parquet", tmp_path / "AAAUSDT_15Min.parquet")
+    assert train.main(["--resume", str(copy_of_stopped), "--data", str(tmp_path)]) == 2
+    assert "data" in capsys.readouterr().err
+    assert read_summary(copy_of_stopped)["status"] == "interrupted"
+
+
+def test_a_corrupt_checkpoint_is_named(copy_of_stopped, capsys):
+    checkpoint = last_checkpoint(copy_of_stopped)
+    for file in checkpoint.rglob("*"):
+        if file.is_file() and file.stat().st_size > 50:
+            file.write_bytes(b"nothing")
+    assert train.main(["--resume", str(copy_of_stopped)]) == 2
+    assert str(checkpoint) in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
+    assert train.main(["--resume", str(tmp_path)]) == 2
+    assert "config.json" in capsys.readouterr().err
+
+
+def test_a_second_interrupt_stops_at_once():
+    with train.StopRequest() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
