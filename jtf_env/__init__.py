@@ -15,8 +15,10 @@ _HOME = {
     "Market": "market",
     "RewardWeights": "environment",
     "Scaler": "scaler",
+    "StepInfo": "environment",
     "StepResult": "environment",
     "autoreset_step": "environment",
+    "autoreset_step_at": "environment",
     "build_market": "market",
     "compute_hourly_window_indices": "sessions",
     "fit_scaler": "scaler",
@@ -25,6 +27,7 @@ _HOME = {
     "make_params": "params",
     "observe": "environment",
     "reset": "environment",
+    "reset_at": "environment",
     "scale_market": "market",
     "step": "environment",
 }
