@@ -4,17 +4,21 @@
 market      the next bar's return                                    what the policy sees
 =========== ======================================================== ==========================================
 next_bar    ``+-20 bp * |normal|``, sign independent                 its sign in `SIGNAL_COLUMN`; long only
-hourly      ``PULL * h1_return`` + noise of 20 bp                    real features and context of the prices
+hourly      ``PULL * h1_return`` + noise of 40 bp                    real features and context of the prices
 regime      hidden AR(1) drift (.95, 6 bp) + noise of 20 bp          drift in its units + unit noise in the column
 noise       noise of 20 bp                                           a column of noise
 shuffled    as next_bar                                              next_bar's column, permuted in time
 =========== ======================================================== ==========================================
 
 Markets trade 24/7, open where the last bar closed, and cost 2 bp a side; shorts are allowed but in next_bar and its
-control, where long-only makes a change of mind one order instead of three. All but *hourly* have tables of
-independent standard normal filler around the one planted column, so that nothing else tells anything and the
-stated optimum is exact. In *hourly* the row a decision reads carries the drift of the bar it trades: ``h1_return`` of
-bar `i` (the clock hour before the hour of bar `i`) drives bar ``i + 1``.
+control, where long-only makes a change of mind one order instead of three.
+
+In *hourly* the row a decision reads carries the drift of the bar it trades: ``h1_return`` of bar `i` (the clock hour
+before the hour of bar `i`) drives bar ``i + 1``. The other tables hold the planted column; their other columns are
+blank, or independent normal variables of deviation `filler`, and nothing but the planted column tells anything, so the
+stated optimum is exact. Filler asks for more bars, not for a better learner: with 50 filler columns of unit deviation,
+100-bar windows and 14 000 training bars, ridge regression at the penalty of unit feature noise correlates with the
+*regime* forecast to 0.57 on unseen bars (share of the optimum about 0.6), without filler to 0.96 (share 0.95 to 1).
 """
 
 from collections.abc import Callable
@@ -52,14 +56,19 @@ SIGNAL_COLUMN = "momentum"
 """Bar column that carries the signal of the markets with filler tables."""
 NOISE = 20e-4
 """Standard deviation of a bar's noise, as a fraction of the price."""
-COEFFICIENT, DRIFT = 0.95, 6e-4
-"""*regime*: AR(1) coefficient a bar and standard deviation of the hidden drift."""
-PULL = 0.16
-"""*hourly*: drift as a share of the previous hour's return; its standard deviation comes to 6.3 bp."""
 MEAN_MOVE = NOISE * float(np.sqrt(2 / np.pi))
 """*next_bar*: mean size of a move."""
+COEFFICIENT, DRIFT = 0.95, 6e-4
+"""*regime*: AR(1) coefficient a bar and standard deviation of the hidden drift."""
+PULL, HOURLY_NOISE = 0.1, 40e-4
+"""*hourly*: drift as a share of the previous hour's return (standard deviation 7.3 bp), and the noise around it.
+
+Little pull under much noise: one context column shows it, 5 100 window inputs hide it, and costs matter little."""
 PER_HOUR = 4
-UNSEEN_BARS = 6_000
+TRAIN_BARS, UNSEEN_BARS = 14_000, 20_000
+"""Defaults. The share of a good policy varies by about 0.03 (regime) or 0.05 (hourly) over so many unseen bars."""
+NUM_BARS = 316 + TRAIN_BARS + UNSEEN_BARS
+"""Warm-up and window (200) and the embargo (116) besides."""
 FIRST_DAY = pd.Timestamp("2024-01-01", tz="UTC")
 
 
@@ -72,7 +81,7 @@ class Planted:
     market: Market
     """All ``T`` rows, standardised (the scaler is fitted on the training bars only)."""
     params: EnvParams
-    """Log-return reward, 2 bp a side, no fee."""
+    """Log-return reward, 2 bp a side, no fee, no ruin before equity is gone."""
     process: Process
     states: np.ndarray
     """``[T]`` state of `process` at the close of every bar."""
@@ -82,8 +91,7 @@ class Planted:
     @property
     def train(self) -> Segment:
         """Training bars: from the first decision bar up to the embargo (window + 16 bars)."""
-        embargo = self.market.window + EMBARGO_EXTRA
-        return Segment(self.market.first_bar, self.market.num_bars - self.unseen_bars - embargo)
+        return _train_segment(self.market, self.unseen_bars)
 
     @property
     def unseen(self) -> Segment:
@@ -121,39 +129,61 @@ class Planted:
 
 
 def planted_next_bar(
-    num_bars: int, seed: int, layout: str = DEFAULT_LAYOUT, *, unseen_bars: int = UNSEEN_BARS
+    num_bars: int = NUM_BARS,
+    seed: int = 0,
+    layout: str = DEFAULT_LAYOUT,
+    *,
+    unseen_bars: int = UNSEEN_BARS,
+    filler: float = 0.0,
 ) -> Planted:
     """Return the market whose signal column is the sign of the next bar's return."""
     rng = np.random.default_rng([0, seed])
     sign, bars = _coin_bars(rng, num_bars)
     process = coin_process(MEAN_MOVE, NOISE**2 - MEAN_MOVE**2)
     states = (sign > 0).astype(np.int64)
-    market = _filler_market(rng, bars, sign, layout)
+    market = _planted_table(rng, bars, sign, layout, filler)
     return Planted("next_bar", bars, market, _params(allow_short=False), process, states, unseen_bars)
 
 
 def planted_shuffled(
-    num_bars: int, seed: int, layout: str = DEFAULT_LAYOUT, *, unseen_bars: int = UNSEEN_BARS
+    num_bars: int = NUM_BARS,
+    seed: int = 0,
+    layout: str = DEFAULT_LAYOUT,
+    *,
+    unseen_bars: int = UNSEEN_BARS,
+    filler: float = 0.0,
 ) -> Planted:
     """Return the control of `planted_next_bar`: the same prices, its signal column permuted in time."""
     rng = np.random.default_rng([0, seed])
     sign, bars = _coin_bars(rng, num_bars)
-    market = _filler_market(rng, bars, rng.permutation(sign), layout)
+    market = _planted_table(rng, bars, rng.permutation(sign), layout, filler)
     process, states = constant_process(NOISE**2), np.zeros(num_bars, np.int64)
     return Planted("shuffled", bars, market, _params(allow_short=False), process, states, unseen_bars)
 
 
-def planted_noise(num_bars: int, seed: int, layout: str = DEFAULT_LAYOUT, *, unseen_bars: int = UNSEEN_BARS) -> Planted:
+def planted_noise(
+    num_bars: int = NUM_BARS,
+    seed: int = 0,
+    layout: str = DEFAULT_LAYOUT,
+    *,
+    unseen_bars: int = UNSEEN_BARS,
+    filler: float = 0.0,
+) -> Planted:
     """Return the market without drift: every trade costs and none pays."""
     rng = np.random.default_rng([1, seed])
     bars = _bars(rng, rng.normal(0.0, NOISE, num_bars))
-    market = _filler_market(rng, bars, rng.standard_normal(num_bars), layout)
+    market = _planted_table(rng, bars, rng.standard_normal(num_bars), layout, filler)
     process, states = constant_process(NOISE**2), np.zeros(num_bars, np.int64)
     return Planted("noise", bars, market, _params(), process, states, unseen_bars)
 
 
 def planted_regime(
-    num_bars: int, seed: int, layout: str = DEFAULT_LAYOUT, *, unseen_bars: int = UNSEEN_BARS
+    num_bars: int = NUM_BARS,
+    seed: int = 0,
+    layout: str = DEFAULT_LAYOUT,
+    *,
+    unseen_bars: int = UNSEEN_BARS,
+    filler: float = 0.0,
 ) -> Planted:
     """Return the market whose slow hidden drift shows through unit noise in the signal column.
 
@@ -163,7 +193,7 @@ def planted_regime(
     drift = ar1_path(rng, num_bars, COEFFICIENT, DRIFT)
     bars = _bars(rng, drift + rng.normal(0.0, NOISE, num_bars))
     signal = drift / DRIFT + rng.standard_normal(num_bars)
-    market = _filler_market(rng, bars, signal / np.sqrt(2), layout)
+    market = _planted_table(rng, bars, signal / np.sqrt(2), layout, filler)
     forecast, unknown = kalman_forecast(signal * DRIFT, np.full(num_bars, DRIFT), COEFFICIENT, DRIFT)
     known = float(np.sqrt(DRIFT**2 - unknown[-1]))
     process = ar1_process(COEFFICIENT, known, NOISE**2 + float(unknown[-1]))
@@ -172,21 +202,29 @@ def planted_regime(
 
 
 def planted_hourly(
-    num_bars: int, seed: int, layout: str = DEFAULT_LAYOUT, *, unseen_bars: int = UNSEEN_BARS
+    num_bars: int = NUM_BARS, seed: int = 0, layout: str = DEFAULT_LAYOUT, *, unseen_bars: int = UNSEEN_BARS
 ) -> Planted:
     """Return the market whose drift follows the previous completed clock hour's return, with real features."""
     rng = np.random.default_rng([3, seed])
-    move, previous, running = _hourly_moves(rng.normal(0.0, NOISE, num_bars))
+    move, previous, running = _hourly_moves(rng.normal(0.0, HOURLY_NOISE, num_bars))
     bars = _bars(rng, move)
     raw = build_market(bars, layout)
-    train = slice(raw.first_bar, num_bars - unseen_bars - raw.window - EMBARGO_EXTRA)
-    scaler = fit_scaler(np.asarray(raw.features)[train], np.asarray(raw.context)[train])
+    train = _train_segment(raw, unseen_bars)
+    rows = slice(train.start, train.stop)
+    scaler = fit_scaler(np.asarray(raw.features)[rows], np.asarray(raw.context)[rows])
     process, states = _hourly_process(previous, running)
     return Planted("hourly", bars, scale_market(raw, scaler), _params(), process, states, unseen_bars)
 
 
+def _train_segment(market: Market, unseen_bars: int) -> Segment:
+    segment = Segment(market.first_bar, market.num_bars - unseen_bars - market.window - EMBARGO_EXTRA)
+    if segment.stop < segment.start + 2:
+        raise ValueError(f"{market.num_bars} bars leave none for training before {unseen_bars} unseen ones.")
+    return segment
+
+
 def _params(allow_short: bool = True) -> EnvParams:
-    return make_params("us_equity", "log_return", allow_short=allow_short)
+    return make_params("us_equity", "log_return", allow_short=allow_short, max_drawdown=1.0)
 
 
 def _bars(rng: np.random.Generator, move: np.ndarray) -> Bars:
@@ -203,12 +241,12 @@ def _coin_bars(rng: np.random.Generator, num_bars: int) -> tuple[np.ndarray, Bar
     return np.sign(move[1:]), _bars(rng, move[:-1])
 
 
-def _filler_market(rng: np.random.Generator, bars: Bars, signal: np.ndarray, layout: str) -> Market:
-    """Return a standardised market with ``signal [T]`` in `SIGNAL_COLUMN` and independent normal filler elsewhere."""
+def _planted_table(rng: np.random.Generator, bars: Bars, signal: np.ndarray, layout: str, filler: float) -> Market:
+    """Return a market with standardised ``signal [T]`` in `SIGNAL_COLUMN`, filler of this deviation elsewhere."""
     chosen = get_layout(layout)
     check_enough_bars(bars, chosen, DEFAULT_WINDOW)
-    features = rng.standard_normal((len(bars), len(chosen.bar_columns)), np.float32)
-    context = rng.standard_normal((len(bars), len(chosen.context_columns)), np.float32)
+    features = filler * rng.standard_normal((len(bars), len(chosen.bar_columns)), np.float32)
+    context = filler * rng.standard_normal((len(bars), len(chosen.context_columns)), np.float32)
     features[:, chosen.bar_columns.index(SIGNAL_COLUMN)] = signal
     return Market(
         features=jnp.asarray(features),
@@ -247,8 +285,8 @@ def _hourly_process(previous: np.ndarray, running: np.ndarray, size: int = 41) -
     hour the latter becomes the former. Hour returns are AR(1) with coefficient ``3 * PULL``.
     """
     persistence = (PER_HOUR - 1) * PULL
-    grid = symmetric_grid(NOISE * np.sqrt((PER_HOUR - 1) / (1 - persistence**2)), size)
-    transition = bin_probabilities(grid[None, :] + PULL * grid[:, None], NOISE, grid)
+    grid = symmetric_grid(HOURLY_NOISE * np.sqrt((PER_HOUR - 1) / (1 - persistence**2)), size)
+    transition = bin_probabilities(grid[None, :] + PULL * grid[:, None], HOURLY_NOISE, grid)
     shape = (PER_HOUR, size, size)
 
     def expect(value: np.ndarray) -> np.ndarray:
@@ -261,7 +299,7 @@ def _hourly_process(previous: np.ndarray, running: np.ndarray, size: int = 41) -
     drift = np.broadcast_to(PULL * grid[:, None], shape).reshape(-1)
     phase = np.arange(len(previous)) % PER_HOUR
     coordinates = (phase, nearest_state(previous, grid), nearest_state(running, grid))
-    return Process(drift, NOISE**2, expect), np.ravel_multi_index(coordinates, shape)
+    return Process(drift, HOURLY_NOISE**2, expect), np.ravel_multi_index(coordinates, shape)
 
 
 MARKETS: dict[str, Callable[..., Planted]] = {
