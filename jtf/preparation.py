@@ -112,19 +112,20 @@ def device_name() -> str:
 def notes(task: Task) -> list[str]:
     """Return what a reader of the results should know about the bars and the device, as sentences."""
     report = task.bars.report
+    missing = sum(gap[2] for gap in report.gaps)
     found: list[tuple[Any, str]] = [
-        (report.dropped_after_close, f"{report.dropped_after_close} bars after a close were dropped."),
+        (report.dropped_after_close, f"Bars dropped after a close: {report.dropped_after_close}."),
         (
             report.dropped_extended_hours,
-            f"{report.dropped_extended_hours} bars outside regular hours were dropped (--extended-hours keeps them).",
+            f"Bars dropped outside regular hours: {report.dropped_extended_hours} (--extended-hours keeps them).",
         ),
+        (report.gaps, f"Holes inside sessions: {len(report.gaps)}, {missing} bars; nothing was filled in."),
         (
-            report.gaps,
-            f"{len(report.gaps)} holes inside sessions, {sum(gap[2] for gap in report.gaps)} bars missing; nothing "
-            "was filled in.",
+            report.missing_sessions,
+            f"Scheduled sessions without bars: {', '.join(report.missing_sessions[:5])}"
+            + (f" and {len(report.missing_sessions) - 5} more." if len(report.missing_sessions) > 5 else "."),
         ),
-        (report.missing_sessions, f"{len(report.missing_sessions)} scheduled sessions have no bars."),
-        (report.jumps, f"{len(report.jumps)} moves beyond 35 % between sessions were allowed."),
+        (report.jumps, f"Moves beyond 35 % between sessions, allowed: {len(report.jumps)}."),
         (jax.default_backend() == "cpu", "JAX found no GPU; the run used the CPU."),
     ]
     return [sentence for present, sentence in found if present]
