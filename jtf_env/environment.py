@@ -97,18 +97,14 @@ def reset(key: jax.Array, market: Market, params: EnvParams) -> EnvState:
     return reset_at(draw_start_bar(key, market), market, params)
 
 
-def step(
-    state: EnvState, action: jax.Array, market: Market, params: EnvParams
-) -> tuple[EnvState, StepResult]:
+def step(state: EnvState, action: jax.Array, market: Market, params: EnvParams) -> tuple[EnvState, StepResult]:
     """Execute the decision `action` (int32, 0..7) taken at the close of ``state.bar``; end one bar later.
 
     Pure. Order of events: the order fills (open of the next bar, or the close just seen), stops are checked
     on the next bar, equity is marked at its close. A step from the last bar stays there.
     """
     bar = jnp.minimum(state.bar + 1, market.num_bars - 1)
-    prices = BarPrices(
-        *(_read(column, bar) for column in (market.open, market.high, market.low, market.close))
-    )
+    prices = BarPrices(*(_read(column, bar) for column in (market.open, market.high, market.low, market.close)))
     after, fills = execute(state, action, bar, prices, market, params)
     final, info = mark(state, after, fills, bar, prices.close, params)
     terminated, truncated = endings(final, market, params)
@@ -141,9 +137,7 @@ def mark(
     order, stop = fills.order, fills.stop
     equity = after.cash + after.units * close
     growth = log_growth(equity, state.equity)
-    dsr, dsr_mean, dsr_square = differential_sharpe(
-        growth, state.dsr_mean, state.dsr_square, params.dsr_decay
-    )
+    dsr, dsr_mean, dsr_square = differential_sharpe(growth, state.dsr_mean, state.dsr_square, params.dsr_decay)
     closed = order.closed.astype(jnp.int32) + stop.closed.astype(jnp.int32)
     least = BREAK_EVEN * state.equity
     wins = (order.pnl > least).astype(jnp.int32) + (stop.pnl > least).astype(jnp.int32)
@@ -217,7 +211,5 @@ def autoreset_step(
 def observe(market: Market, state: EnvState) -> jax.Array:
     """Return the observation ``[W, F + C]`` at the state's bar: oldest row first, context in every row."""
     features = jax.lax.dynamic_slice_in_dim(market.features, state.bar - (market.window - 1), market.window)
-    context = jnp.broadcast_to(
-        _read(market.context, state.bar)[None, :], (market.window, market.context.shape[1])
-    )
+    context = jnp.broadcast_to(_read(market.context, state.bar)[None, :], (market.window, market.context.shape[1]))
     return jnp.concatenate([features, context], axis=1)

@@ -93,9 +93,7 @@ class _Ledger:
         units = self.entered
         prices = (self.entry_value / units, self.exit_value / units) if units else (0.0, 0.0)
         self.trades.append(
-            Trade(
-                self.entry_bar, bar, self.direction, *prices, units, pnl, self.costs, bar - self.entry_bar, reason
-            )
+            Trade(self.entry_bar, bar, self.direction, *prices, units, pnl, self.costs, bar - self.entry_bar, reason)
         )
         self.direction = 0
         self.entered = self.entry_value = self.exit_value = self.costs = 0.0
