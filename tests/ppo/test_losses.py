@@ -1,0 +1,201 @@
+"""The objective by bars is the objective by samples: same value, same gradient of everything."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jtf_ppo.advantage import normalise
+from jtf_ppo.bars import sum_by_row
+from jtf_ppo.config import PPOConfig
+from jtf_ppo.losses import BarSums, SampleBatch, bar_loss, entropy, sample_loss
+from tests.ppo.toy import assert_trees_close, make_rows, row_environment, tiny_config, tiny_network
+
+ROWS, ACTIONS, SAMPLES = 30, 4, 200
+CONFIG = PPOConfig(ent_coef=0.1, vf_coef=0.7)
+
+
+def random_batch(dtype: type, shift: float = 0.0, scale: float = 1.0) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Samples on rows 0..19 (so 20..29 stay unvisited, others repeat) and the policy that took them.
+
+    `shift` moves all advantages; `scale` spreads the old policy, and with it the ratios.
+    """
+    rng = np.random.default_rng(0)
+    old = scale * rng.normal(size=(ROWS, ACTIONS))
+    old -= np.log(np.exp(old).sum(axis=1, keepdims=True))
+    rows, actions = rng.integers(0, 20, SAMPLES), rng.integers(0, ACTIONS, SAMPLES)
+    samples = {
+        "observation": rows.astype(np.int32),
+        "action": actions.astype(np.int32),
+        "log_prob": old[rows, actions].astype(dtype),
+        "advantage": (rng.normal(size=SAMPLES) + shift).astype(dtype),
+        "target": rng.normal(size=SAMPLES).astype(dtype),
+    }
+    return samples, old.astype(dtype)
+
+
+def sums_of(samples: dict[str, np.ndarray], old: np.ndarray, rows: int) -> dict[str, np.ndarray]:
+    """The sums per row, added up one sample at a time."""
+    dtype, actions = old.dtype, old.shape[1]
+    sums = {
+        "gain": np.zeros((rows, actions), dtype), "loss": np.zeros((rows, actions), dtype),
+        "samples": np.zeros(rows, dtype), "target": np.zeros(rows, dtype), "target_square": np.zeros(rows, dtype),
+        "log_probs": old,
+    }  # fmt: skip
+    for row, action, advantage, target in zip(
+        samples["observation"], samples["action"], samples["advantage"], samples["target"], strict=True
+    ):
+        sums["gain" if advantage > 0 else "loss"][row, action] += advantage
+        sums["samples"][row] += 1
+        sums["target"][row] += target
+        sums["target_square"][row] += target * target
+    return sums
+
+
+@jax.jit
+def value_and_gradients(logits, values, batch, sums):
+    """``(loss, gradient of logits and values)`` of the sample form and of the bar form."""
+
+    def by_samples(logits, values):
+        rows = batch.observation
+        return sample_loss(logits[rows], values[rows], batch, jnp.ones_like(batch.target), CONFIG)[0]
+
+    def by_bars(logits, values):
+        return bar_loss(logits, values, sums, jnp.ones_like(values), jnp.asarray(SAMPLES, values.dtype), CONFIG)[0]
+
+    return [jax.value_and_grad(loss, argnums=(0, 1))(logits, values) for loss in (by_samples, by_bars)]
+
+
+def both_losses(dtype: type, shift: float, scale: float):
+    """The two forms for a random new policy."""
+    samples, old = random_batch(dtype, shift, scale)
+    rng = np.random.default_rng(1)
+    logits, values = (scale * rng.normal(size=(ROWS, ACTIONS))).astype(dtype), rng.normal(size=ROWS).astype(dtype)
+    return value_and_gradients(logits, values, SampleBatch(**samples), BarSums(**sums_of(samples, old, ROWS)))
+
+
+# A shift of 10 makes every advantage positive, -10 every one negative; a scale of 3 spreads the ratios.
+CASES = [(0.0, 1.0), (0.0, 3.0), (10.0, 1.0), (-10.0, 1.0), (10.0, 3.0), (-10.0, 3.0)]
+
+
+@pytest.mark.parametrize(("shift", "scale"), CASES)
+def test_bar_loss_equals_sample_loss_in_float32(shift, scale):
+    by_samples, by_bars = both_losses(np.float32, shift, scale)
+    assert_trees_close(by_bars, by_samples, 1e-5)
+
+
+@pytest.mark.parametrize(("shift", "scale"), CASES)
+def test_bar_loss_equals_sample_loss_in_float64(shift, scale):
+    with jax.enable_x64(True):
+        by_samples, by_bars = both_losses(np.float64, shift, scale)
+        assert by_bars[0].dtype == jnp.float64
+        assert_trees_close(by_bars, by_samples, 1e-10)
+
+
+def test_the_random_ratios_reach_far_beyond_both_sides_of_the_clip():
+    samples, old = random_batch(np.float64, 0.0, 3.0)
+    new = 3.0 * np.random.default_rng(1).normal(size=(ROWS, ACTIONS))
+    new -= np.log(np.exp(new).sum(axis=1, keepdims=True))
+    ratio = np.exp(new - old)[samples["observation"], samples["action"]]
+    assert ratio.min() < 0.01
+    assert ratio.max() > 100.0
+
+
+def test_an_unvisited_row_gets_no_gradient():
+    _, (_, (logits, values)) = both_losses(np.float32, 0.0, 1.0)
+    assert not np.asarray(logits[20:]).any()
+    assert not np.asarray(values[20:]).any()
+
+
+def test_gradient_of_every_network_parameter_is_the_same():
+    env, table = row_environment(), make_rows(40, 1)
+    config = tiny_config(env, 40)
+    graph, old = tiny_network(env, table, config, scale=100.0)
+    rng = np.random.default_rng(2)
+    params = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32), old)
+    rows, actions = rng.integers(4, 30, 100).astype(np.int32), rng.integers(0, 3, 100).astype(np.int32)
+    advantage = rng.normal(size=100).astype(np.float32)
+    everything = np.arange(40, dtype=np.int32)
+    usable = (everything >= env.first_row).astype(np.float32)
+
+    @jax.jit
+    def gradients(params, old, table):
+        logits, values = nnx.merge(graph, old)(everything, table)
+        log_probs = jax.nn.log_softmax(logits)
+        sums = sum_by_row(rows, actions, advantage, values, log_probs)
+        batch = SampleBatch(
+            rows, actions, log_probs[rows, actions], normalise(jnp.asarray(advantage)), advantage + values[rows]
+        )
+
+        def by_samples(params):
+            logits, values = nnx.merge(graph, params)(batch.observation, table)
+            return sample_loss(logits, values, batch, jnp.ones(100), config)[0]
+
+        def by_bars(params):
+            logits, values = nnx.merge(graph, params)(everything, table)
+            return bar_loss(logits, values, sums, usable, jnp.float32(100), config)[0]
+
+        return [jax.value_and_grad(loss)(params) for loss in (by_samples, by_bars)]
+
+    by_samples, by_bars = gradients(params, old, table)
+    assert_trees_close(by_bars, by_samples, 1e-5)
+
+
+def one_sample(ratio: float, advantage: float) -> tuple[float, dict[str, float]]:
+    """Loss of one sample of a two-action policy whose action had probability .4 and now has ``.4 * ratio``."""
+    probability = 0.4 * ratio
+    logits = np.log([[probability, 1.0 - probability]]).astype(np.float32)
+    zero = np.zeros(1, np.int32)
+    batch = SampleBatch(zero, zero, *(np.asarray([x], np.float32) for x in (np.log(0.4), advantage, 3.0)))
+    config = PPOConfig(clip_eps=0.2, vf_coef=0.5, ent_coef=0.1)
+    one = np.ones(1, np.float32)
+    loss, metrics = jax.jit(sample_loss, static_argnums=4)(logits, one, batch, one, config)
+    return float(loss), {name: float(value) for name, value in metrics.items()}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "policy"),
+    [
+        # min(rho A, clip(rho) A) with eps = .2
+        (1.5, 2.0, -2.4),  # min(3.0, 2.4)
+        (0.5, 2.0, -1.0),  # min(1.0, 1.6)
+        (1.5, -2.0, 3.0),  # min(-3.0, -2.4)
+        (0.5, -2.0, 1.6),  # min(-1.0, -1.6)
+    ],
+)
+def test_the_clipped_surrogate_equals_hand_numbers(ratio, advantage, policy):
+    assert one_sample(ratio, advantage)[1]["loss/policy"] == pytest.approx(policy, rel=1e-5)
+
+
+def test_the_loss_is_policy_plus_weighted_value_minus_weighted_entropy():
+    # ratio 1, advantage 2: policy -2; value (1 - 3)^2 / 2 = 2; entropy of (.4, .6) = .673012.
+    loss, metrics = one_sample(1.0, 2.0)
+    assert metrics["loss/value"] == pytest.approx(2.0)
+    assert metrics["train/entropy"] == pytest.approx(0.673012, rel=1e-5)
+    assert loss == pytest.approx(-2.0 + 0.5 * 2.0 - 0.1 * 0.673012, rel=1e-5)
+
+
+def test_padding_of_a_sample_minibatch_has_no_weight():
+    samples, _ = random_batch(np.float32)
+    batch = SampleBatch(**samples)
+    rng = np.random.default_rng(3)
+    logits, values = rng.normal(size=(SAMPLES, ACTIONS)), rng.normal(size=SAMPLES)
+    weight = (np.arange(SAMPLES) < 150).astype(np.float32)
+    loss = jax.jit(sample_loss, static_argnums=4)
+    padded = loss(logits, values, batch, weight, CONFIG)
+    real = loss(logits[:150], values[:150], jax.tree.map(lambda x: x[:150], batch), weight[:150], CONFIG)
+    assert_trees_close(padded, real, 1e-5)
+
+
+def test_entropy_of_a_uniform_policy_is_the_logarithm_of_the_actions():
+    assert float(entropy(jnp.full(8, -np.log(8.0)))) == pytest.approx(np.log(8.0))
+
+
+def test_bar_kl_is_the_divergence_from_the_old_policy():
+    # Old (.5, .5), new (.8, .2), one sample: .5 ln(.5/.8) + .5 ln(.5/.2) = .223144.
+    zero = jnp.zeros((1, 2))
+    sums = BarSums(zero, zero, jnp.ones(1), jnp.zeros(1), jnp.zeros(1), jnp.log(jnp.full((1, 2), 0.5)))
+    logits = jnp.log(jnp.asarray([[0.8, 0.2]]))
+    _, metrics = bar_loss(logits, jnp.zeros(1), sums, jnp.ones(1), jnp.asarray(1.0), CONFIG)
+    assert float(metrics["train/kl"]) == pytest.approx(0.223144, rel=1e-5)
