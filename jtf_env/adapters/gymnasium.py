@@ -9,6 +9,7 @@ import numpy as np
 
 from jtf_env import environment
 from jtf_env.actions import NUM_ACTIONS
+from jtf_env.errors import InputError
 from jtf_env.market import Market
 from jtf_env.params import EnvParams
 from jtf_env.state import EnvState, StepInfo
@@ -58,7 +59,7 @@ class TradingEnv(gymnasium.Env[np.ndarray, np.int64]):
         if bar is None:
             bar = int(self.np_random.integers(first, last + 1))
         if not first <= bar <= last:
-            raise ValueError(f"start_bar {bar} is outside {first}..{last}.")
+            raise InputError(f"start_bar {bar} is outside {first}..{last}; choose a bar inside.")
         self._state = environment.reset_at(bar, self.market, self.params)
         return self._observation(self._state), {"bar": bar, "equity": float(self._state.equity)}
 

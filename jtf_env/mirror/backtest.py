@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jtf_env.errors import InputError
 from jtf_env.mirror.market import Market
 from jtf_env.mirror.orders import Account, BarView, Leg, execute
 from jtf_env.params import EnvParams
@@ -115,12 +116,15 @@ def run_backtest(
     """Play ``actions [T]`` (the action at every bar, known in advance) over the rows ``[start, stop)``.
 
     Decisions are made at bars ``start .. stop - 2``; the last mark is at the close of ``stop - 1``. The defaults
-    are the whole market from its first decision bar. ``episode_bars`` is ignored; ruin ends the pass.
+    are the whole market from its first decision bar. ``episode_bars`` is ignored; ruin ends the pass. Raises
+    `InputError` for rows that the market does not have.
     """
     start = market.first_bar if start is None else start
     stop = market.num_bars if stop is None else stop
     if not market.first_bar <= start < stop <= market.num_bars:
-        raise ValueError(f"rows [{start}, {stop}) do not lie in [{market.first_bar}, {market.num_bars}).")
+        raise InputError(
+            f"rows [{start}, {stop}) do not lie in [{market.first_bar}, {market.num_bars}), the decision bars."
+        )
     codes = np.asarray(actions)[start : stop - 1].tolist()
     columns = (market.open, market.high, market.low, market.close, market.tradable)
     opens, highs, lows, closes, tradable = (np.asarray(column[start:stop]).tolist() for column in columns)

@@ -15,6 +15,7 @@ from jtf_env import environment
 from jtf_env.actions import BUY_75, HOLD, NUM_ACTIONS
 from jtf_env.adapters.gymnasium import TradingEnv
 from jtf_env.adapters.gymnax import TradingEnv as GymnaxTradingEnv
+from jtf_env.errors import InputError
 from jtf_env.params import EnvParams
 from tests.contract.helpers import bar_prices, make_markets, random_prices
 
@@ -79,7 +80,7 @@ def test_gymnasium_start_bars_follow_the_seed(market):
 
 
 def test_gymnasium_refuses_a_start_bar_without_a_full_window(env):
-    with pytest.raises(ValueError, match="start_bar 1 is outside"):
+    with pytest.raises(InputError, match="start_bar 1 is outside"):
         env.reset(options={"start_bar": 1})
 
 

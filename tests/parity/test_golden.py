@@ -28,6 +28,7 @@ import pytest
 
 from jtf_env import environment
 from jtf_env.actions import ACTION_NAMES
+from jtf_env.errors import InputError
 from jtf_env.mirror import environment as mirror_environment
 from jtf_env.mirror.backtest import run_backtest
 from jtf_env.params import EnvParams
@@ -112,10 +113,15 @@ def test_the_trades_of_the_backtest_add_up_to_its_profit(markets, actions):
 def test_the_profit_of_a_trade_is_its_price_difference_times_units_minus_fees(markets, actions):
     for trade in run_backtest(markets[1], actions, PARAMS).trades:
         gross = trade.direction * trade.units * (trade.exit_price - trade.entry_price)
-        sides = trade.entry_price + (trade.exit_price if trade.exit_reason != "end" else 0.0)
-        partial = trade.entry_bar == 45  # the open trade was never reduced: all exit value is the mark
-        assert partial or trade.exit_reason != "end"
-        np.testing.assert_allclose(trade.pnl, gross - PARAMS.fee * trade.units * sides, 1e-9)
+        # The position still open at the end was never reduced: it has paid no exit fee.
+        charged = trade.entry_price + (trade.exit_price if trade.exit_reason != "end" else 0.0)
+        np.testing.assert_allclose(trade.pnl, gross - PARAMS.fee * trade.units * charged, 1e-9)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 50), (2, 51), (10, 10)])
+def test_the_backtest_refuses_rows_the_market_does_not_have(markets, actions, start, stop):
+    with pytest.raises(InputError, match="rows"):
+        run_backtest(markets[1], actions, PARAMS, start, stop)
 
 
 def test_the_backtest_ends_at_ruin(markets, actions):
