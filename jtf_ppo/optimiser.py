@@ -20,7 +20,7 @@ def learning_rate(progress: Array, config: PPOConfig) -> Array:
     rising = 0.1 + 0.9 * progress / warmup
     phase = jnp.clip((progress - warmup) / max(1.0 - warmup, 1e-9), 0.0, 1.0)
     falling = config.final_fraction + (1.0 - config.final_fraction) * 0.5 * (1.0 + jnp.cos(math.pi * phase))
-    return config.learning_rate * jnp.where(progress < warmup, rising, falling)
+    return config.learning_rate * jnp.where(progress < config.warmup_fraction, rising, falling)
 
 
 def make_optimiser(config: PPOConfig) -> optax.GradientTransformation:
