@@ -1,0 +1,27 @@
+"""``python -m benchmarks``: list the benchmarks, each by the first line of its own description."""
+
+import importlib
+import sys
+
+BENCHMARKS = (
+    "steps_per_second",
+    "roofline",
+    "time_to_quality",
+    "peers",
+    "joint_model",
+    "regularisation",
+    "first_layer",
+    "market_build",
+)
+
+
+def main() -> int:
+    print("python -m benchmarks.<name> [--help]\n")
+    for name in BENCHMARKS:
+        description = importlib.import_module(f"benchmarks.{name}").__doc__ or ""
+        print(f"  {name:<17} {description.splitlines()[0]}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

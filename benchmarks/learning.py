@@ -1,0 +1,154 @@
+"""Training on one market, validated on another: what the learning benchmarks share."""
+
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array
+
+from benchmarks.phases import on_device, resolve_for
+from jtf.data.planted import Planted
+from jtf.splits import EMBARGO_EXTRA
+from jtf.trading import ValidationData, make_environment, make_validation, validate
+from jtf_env.layouts import get_layout
+from jtf_env.market import Market
+from jtf_env.params import EnvParams
+from jtf_ppo import PPOConfig, train
+from jtf_ppo.types import Policy, Validation
+
+
+class Segments(NamedTuple):
+    """The bars a policy is scored on."""
+
+    unseen: ValidationData
+    train: ValidationData
+
+
+@dataclass(frozen=True)
+class Point:
+    """One validation: net log returns of the most likely actions."""
+
+    update: int
+    seconds: float
+    """Wall seconds since training was called, compile included."""
+    unseen: float
+    train: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One training run."""
+
+    points: tuple[Point, ...]
+    compile_seconds: float
+    steps: int
+    steps_per_second: float
+    config: PPOConfig
+    """Resolved."""
+
+    @property
+    def best(self) -> Point:
+        """The point of the best unseen return."""
+        return max(self.points, key=lambda point: point.unseen)
+
+    @property
+    def final(self) -> Point:
+        """The last point."""
+        return self.points[-1]
+
+    def first_at(self, level: float) -> Point | None:
+        """The first point whose unseen return is at least `level`, if there is one."""
+        return next((point for point in self.points if point.unseen >= level), None)
+
+
+@dataclass
+class Recorder:
+    """Collects the validations of a run and ends it at a level or a time limit."""
+
+    max_seconds: float
+    enough: float
+    began: float = field(default_factory=time.perf_counter)
+    points: list[Point] = field(default_factory=list)
+
+    def on_validation(self, metrics: dict[str, float], params: dict[str, Any], is_best: bool) -> None:
+        """Record one validation."""
+        seconds = time.perf_counter() - self.began
+        self.points.append(Point(int(metrics["update"]), seconds, metrics["val/score"], metrics["val/train_score"]))
+
+    def should_stop(self) -> bool:
+        """Whether the level is reached or the time is up; never before the first validation."""
+        if not self.points:
+            return False
+        return self.points[-1].unseen >= self.enough or time.perf_counter() - self.began > self.max_seconds
+
+
+def score_both(policy: Policy, data: Segments) -> dict[str, Array]:
+    """Backtest the policy on both segments; the unseen one picks the best parameters."""
+    return {"score": validate(policy, data.unseen)["score"], "train_score": validate(policy, data.train)["score"]}
+
+
+def learn(
+    training: Market,
+    unseen: Market,
+    params: EnvParams,
+    config: PPOConfig,
+    *,
+    max_seconds: float = math.inf,
+    enough: float = math.inf,
+) -> Curve:
+    """Train on one market, validate on the other; `max_seconds` or the unseen return `enough` may end the run early.
+
+    What `config` leaves open is decided for this device. At least one validation is made.
+    """
+    config = resolve_for(training, config)
+    traced = on_device(params)
+    # The score needs no annualisation.
+    segments = Segments(*(make_validation(market, traced, 1.0).data for market in (unseen, training)))
+    recorder = Recorder(max_seconds, enough)
+    result = train(
+        make_environment(training),
+        (training, traced),
+        config,
+        validation=Validation(score_both, segments),
+        on_validation=recorder.on_validation,
+        should_stop=recorder.should_stop,
+    )
+    rate = result.metrics["perf/steps_per_second"]
+    return Curve(tuple(recorder.points), result.compile_seconds, result.steps, rate, config)
+
+
+def learn_planted(planted: Planted, config: PPOConfig, **limits: float) -> Curve:
+    """Train on a planted market's training bars, validate on its unseen ones."""
+    return learn(planted.segment(planted.train), planted.segment(planted.unseen), planted.params, config, **limits)
+
+
+def optimum_returns(planted: Planted) -> tuple[float, float]:
+    """Return the net log return of the optimum on unseen and on training bars."""
+    unseen, training = (
+        planted.net_log_return(planted.optimum_actions(segment), segment) for segment in (planted.unseen, planted.train)
+    )
+    return unseen, training
+
+
+def num_bars_for(train_bars: int, unseen_bars: int, layout: str = "v5.6.0", window: int = 100) -> int:
+    """Return how many bars a planted market needs for that many training and unseen ones."""
+    return get_layout(layout).first_bar(window) + train_bars + window + EMBARGO_EXTRA + unseen_bars
+
+
+@contextmanager
+def shared_compilations() -> Iterator[None]:
+    """Keep compiled programs in a temporary folder, so that runs that differ only in seed and data compile once."""
+    before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
+    with tempfile.TemporaryDirectory() as folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        try:
+            yield
+        finally:
+            jax.config.update("jax_compilation_cache_dir", before[0])
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", before[1])

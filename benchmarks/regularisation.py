@@ -1,0 +1,131 @@
+"""What keeps a policy from learning its training bars by heart: noise, decay and dropout on the planted regime market.
+
+Every setting is trained with several seeds, each another market and another network, without any early stop. Shares are
+of the known optimum on the same bars; a share above 1 on training bars is memory. Filler columns of deviation ``filler``
+carry nothing and are what can be memorised. ``gap`` is the final training share minus the final unseen one.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.learning import learn_planted, num_bars_for, optimum_returns, shared_compilations
+from benchmarks.measure import Row, make_parser, report
+from benchmarks.pictures import new_figure, save_figure
+from jtf.data.planted import TRAIN_BARS, UNSEEN_BARS, planted_regime
+from jtf_ppo import PPOConfig
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "none": {"feature_noise": 0.0},
+    "noise 0.3": {"feature_noise": 0.3},
+    "noise 1": {"feature_noise": 1.0},
+    "noise 2": {"feature_noise": 2.0},
+    "weight decay 0.3": {"feature_noise": 0.0, "weight_decay": 0.3},
+    "dropout 0.5": {"feature_noise": 0.0, "dropout": 0.5},
+}
+
+
+def run(args: argparse.Namespace, setting: str, seed: int) -> Row:
+    """Train one setting on one market; the curve travels in the row."""
+    num_bars = num_bars_for(args.train_bars, args.unseen_bars)
+    planted = planted_regime(num_bars, seed, unseen_bars=args.unseen_bars, filler=args.filler)
+    optimum, train_optimum = optimum_returns(planted)
+    curve = learn_planted(planted, make_config(args, setting, seed))
+    unseen, train = curve.final.unseen / optimum, curve.final.train / train_optimum
+    return {
+        "setting": setting,
+        "seed": seed,
+        "best": curve.best.unseen / optimum,
+        "best update": curve.best.update,
+        "final": unseen,
+        "train final": train,
+        "gap": train - unseen,
+        "seconds": curve.final.seconds,
+        "updates": [point.update for point in curve.points],
+        "unseen": [point.unseen / optimum for point in curve.points],
+    }
+
+
+def make_config(args: argparse.Namespace, setting: str, seed: int) -> PPOConfig:
+    """Return the learner's settings."""
+    return PPOConfig(
+        total_steps=args.updates * args.num_envs * args.num_steps,
+        num_envs=args.num_envs,
+        num_steps=args.num_steps,
+        minibatch_size=args.minibatch_size,
+        update_epochs=args.update_epochs,
+        hidden_sizes=tuple(args.hidden_sizes),
+        learning_rate=args.learning_rate,
+        validation_interval=args.validation_interval,
+        seed=seed,
+        **SETTINGS[setting],
+    )
+
+
+def medians(rows: Sequence[Row]) -> list[Row]:
+    """Return one line a setting: medians over the seeds."""
+    lines = []
+    for setting in dict.fromkeys(row["setting"] for row in rows):
+        runs = [row for row in rows if row["setting"] == setting]
+        line = {name: statistics.median(r[name] for r in runs) for name in ("best", "final", "train final", "gap")}
+        lines.append({"setting": setting, "seeds": len(runs), **line, "seconds": sum(r["seconds"] for r in runs)})
+    return lines
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Draw the unseen share over the updates: median over the seeds, and their range."""
+    figure, (axes,) = new_figure(1)
+    for setting in dict.fromkeys(row["setting"] for row in rows):
+        runs = [row for row in rows if row["setting"] == setting]
+        shares = np.array([row["unseen"] for row in runs])
+        (line,) = axes.plot(runs[0]["updates"], np.median(shares, axis=0), label=setting)
+        axes.fill_between(runs[0]["updates"], shares.min(0), shares.max(0), color=line.get_color(), alpha=0.12)
+    axes.axhline(1.0, color="grey", linewidth=1, linestyle="--")
+    axes.set_xlabel("updates")
+    axes.set_ylabel("share of the optimum, unseen bars")
+    axes.legend(frameon=False, fontsize=8)
+    save_figure(figure, path)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    gpu = jax.default_backend() == "gpu"
+    parser = make_parser(__doc__)
+    parser.add_argument("--settings", nargs="+", choices=tuple(SETTINGS), default=list(SETTINGS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4] if gpu else [0])
+    parser.add_argument("--train-bars", type=int, default=TRAIN_BARS)
+    parser.add_argument("--unseen-bars", type=int, default=UNSEEN_BARS)
+    parser.add_argument("--filler", type=float, default=0.3, help="standard deviation of the columns without meaning")
+    parser.add_argument("--updates", type=int, default=30)
+    parser.add_argument("--num-envs", type=int, default=8192 if gpu else 512)
+    parser.add_argument("--num-steps", type=int, default=128)
+    parser.add_argument("--minibatch-size", type=int, default=2048)
+    parser.add_argument("--update-epochs", type=int, default=4)
+    parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[64])
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--validation-interval", type=int, default=3, help="updates")
+    parser.add_argument("--picture", type=Path, default=Path("docs/images/regularisation.png"))
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse(argv)
+    rows = []
+    with shared_compilations():
+        for setting in args.settings:
+            for seed in args.seeds:
+                print(f"{setting}, seed {seed}", flush=True)
+                rows.append(run(args, setting, seed))
+    report("regularisation", medians(rows), args, details=rows)
+    if not args.no_write:
+        draw(rows, args.picture)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
