@@ -38,7 +38,7 @@ class ActorCritic(nnx.Module):
     def __call__(
         self, observation: PyTree, table: RowTable | None, dropout: "Dropout | None" = None
     ) -> tuple[Array, Array]:
-        """Return ``(logits [B, A], value [B])``; `observation` is ``[B]`` addresses into `table`, or ``[B, D]`` numbers."""
+        """Return ``(logits [B, A], value [B])`` of ``[B]`` addresses into `table`, or of ``[B, D]`` numbers."""
         if table is None:
             assert isinstance(self.first, nnx.Linear)
             return self.heads(self.first(observation.reshape(observation.shape[0], -1)), dropout)

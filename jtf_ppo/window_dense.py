@@ -9,6 +9,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 
@@ -97,14 +98,43 @@ class WindowDense(nnx.Module):
 def overlap_save(features: Array, kernel: Array) -> Array:
     """Correlate ``features [K, L + W - 1, F]`` with ``kernel [W, F, H]`` through the Fourier domain: ``[K, L, H]``.
 
-    Overlap-save (Oppenheim and Schafer, Discrete-Time Signal Processing, 8.7.3): the circular correlation of a
-    block with the zero-padded kernel equals the linear one on the block's first `L` outputs. Always in the parameters' precision.
+    Overlap-save (Oppenheim and Schafer, Discrete-Time Signal Processing, 8.7.3): the circular correlation of a block
+    with the zero-padded kernel equals the linear one on the block's first `L` outputs. ``X conj(K)`` is taken in real
+    arithmetic, real and imaginary parts side by side, so that all of it but the small transform of `features` is three
+    matrix products (kernel to frequencies, product a frequency, frequencies to outputs), forward and backward; on two
+    CPU cores that is 2 to 3 times faster than Fourier transforms of the kernel and the outputs. Always in the
+    parameters' precision: what cancels in the transforms would not in less.
     """
-    points = features.shape[1]
-    length = points - kernel.shape[0] + 1
-    signal = jnp.fft.rfft(features.astype(kernel.dtype), axis=1)
-    response = jnp.conj(jnp.fft.rfft(kernel, points, axis=0))
-    return jnp.fft.irfft(jnp.einsum("kmf,mfh->kmh", signal, response), points, axis=1)[:, :length]
+    num_blocks, points, num_features = features.shape
+    window, _, width = kernel.shape
+    length, frequencies = points - window + 1, points // 2 + 1
+    forward, inverse = real_fourier(points)
+    signal = jnp.fft.rfft(features.astype(kernel.dtype), axis=1).transpose(1, 0, 2)
+    real, imag = signal.real, signal.imag
+    signal = jnp.stack([jnp.concatenate([real, imag], -1), jnp.concatenate([imag, -real], -1)], axis=1)
+    signal = signal.reshape(frequencies, 2 * num_blocks, 2 * num_features)
+    response = _exact(jnp.asarray(forward[:, :window], kernel.dtype), kernel.reshape(window, -1))
+    product = _exact(signal, response.reshape(frequencies, 2 * num_features, width))
+    outputs = _exact(jnp.asarray(inverse[:length], kernel.dtype), product.reshape(2 * frequencies, -1))
+    return outputs.reshape(length, num_blocks, width).transpose(1, 0, 2)
+
+
+def _exact(left: Array, right: Array) -> Array:
+    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
+
+
+def real_fourier(points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the real discrete Fourier transform of `points` samples as float64 matrices, and its inverse.
+
+    ``forward [2M, points]`` holds ``cos`` and ``-sin`` of each of the ``M = points // 2 + 1`` frequencies in turn;
+    ``inverse [points, 2M]`` undoes it, counting the frequencies between zero and the last one twice.
+    """
+    frequency = np.arange(points // 2 + 1)[:, None]
+    angle = 2.0 * np.pi * (frequency * np.arange(points)[None, :] % points) / points
+    forward = np.stack([np.cos(angle), -np.sin(angle)], axis=1)
+    twice = np.where((frequency == 0) | (2 * frequency == points), 1.0, 2.0)
+    inverse = forward * twice[:, None] / points
+    return forward.reshape(-1, points), inverse.reshape(-1, points).T
 
 
 def block_length(window: int) -> int:
