@@ -120,4 +120,4 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
     """Print the verdict and its reasons."""
     console.print(f"verdict: {verdict.status}", style=STATUS_STYLE[verdict.status])
     for reason in verdict.reasons:
-        console.print(f"  - {reason}", highlight=False)
+        console.print(f"  - {reason}", highlight=False, soft_wrap=True)

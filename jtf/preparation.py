@@ -65,7 +65,8 @@ def prepare(config: RunConfig) -> Task:
         learner = resolve(
             learner_config(config.ppo), jax.default_backend(), layout.address_only, len(segments["train"])
         )
-    resolved = replace(config, ppo=replace(config.ppo, **vars(learner)))
+    data = config.data.resolve() if config.data is not None else None
+    resolved = replace(config, data=data, ppo=replace(config.ppo, **vars(learner)))
 
     natural = build_market(bars, layout, window=config.window)
     train = slice(None, segments["train"].stop)
@@ -119,6 +120,7 @@ def notes(task: Task) -> list[str]:
             report.dropped_extended_hours,
             f"Bars dropped outside regular hours: {report.dropped_extended_hours} (--extended-hours keeps them).",
         ),
+        (report.dropped_no_session, f"Bars dropped on days without a session: {report.dropped_no_session}."),
         (report.gaps, f"Holes inside sessions: {len(report.gaps)}, {missing} bars; nothing was filled in."),
         (
             report.missing_sessions,

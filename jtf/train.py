@@ -116,12 +116,12 @@ def announce(console: Console, task: Task, directory: Path) -> None:
     config, learner, bars = task.config, task.learner, task.bars
     if task.synthetic:
         console.print("SYNTHETIC bars: the built-in market, not real prices (--data reads real ones)", style="bold red")
-    parts = ", ".join(f"{name} {len(part):,}" for name, part in task.segments.items())
     print_settings(
         console,
         f"jtf train {config.symbol}",
         [
-            ("bars", f"{len(bars):,} from {bars.timestamps[0]:%Y-%m-%d} to {bars.timestamps[-1]:%Y-%m-%d} ({parts})"),
+            ("bars", f"{len(bars):,} from {bars.timestamps[0]:%Y-%m-%d} to {bars.timestamps[-1]:%Y-%m-%d}"),
+            ("split", ", ".join(f"{name} {len(part):,}" for name, part in task.segments.items())),
             ("layout", f"{task.layout.name}: {task.layout.count} columns x {config.window} bars"),
             ("costs", f"fee {task.params.fee:g}, slippage {task.params.slippage:g} a side"),
             ("device", device_name()),
@@ -322,8 +322,10 @@ def record_failure(task: Task, directory: Path, started: float, error: BaseExcep
 
 def say_interrupted(console: Console, directory: Path) -> None:
     """Print where an interrupted run stands and how to go on."""
-    console.print(f"interrupted; last checkpoint: {last_checkpoint(directory) or 'none'}", soft_wrap=True, style="bold")
-    console.print(f"continue: python -m jtf.train --resume {directory}", soft_wrap=True, highlight=False)
+    checkpoint = last_checkpoint(directory)
+    console.print(f"interrupted; last checkpoint: {checkpoint or 'none'}", soft_wrap=True, style="bold")
+    if checkpoint is not None:
+        console.print(f"continue: python -m jtf.train --resume {directory}", soft_wrap=True, highlight=False)
 
 
 def say_finished(
