@@ -59,7 +59,8 @@ def bar_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, num_row
         logits, values = network.blocks(features, context, config.first_layer, dropout)
         flat = rows.reshape(-1)
         sums = jax.tree.map(lambda x: x[flat], batch)
-        total = config.batch_size * weight.sum() / usable
+        # A random offset can leave the only block of a minibatch outside the table.
+        total = config.batch_size * jnp.maximum(weight.sum(), 1) / usable
         return bar_loss(
             logits.reshape(flat.size, -1),
             values.reshape(-1),

@@ -44,7 +44,7 @@ class CheckpointStore:
         """Write `state` (arrays) and `host` (JSON); nothing half-written ever bears a checkpoint's name."""
         if step in self.steps():
             return  # Same run, same update: the same numbers (a resumed run passes its own checkpoints again).
-        record = {"identity": self.identity, "host": host}
+        record = {"identity": self.identity, "host": host, "arrays": _describe(state)}
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record))
         try:
             with self._manager(create=True) as manager:
@@ -58,6 +58,11 @@ class CheckpointStore:
     def load(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
         """Read a checkpoint into the structure, shapes and types of `like`; raise `CheckpointError` naming the file."""
         record = self.record(step)
+        if record["arrays"] != _describe(like):
+            raise CheckpointError(
+                f"The checkpoint {self.path(step)} holds a network of other sizes; resume it with the settings it was "
+                "made with."
+            )
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
         try:
             with self._manager(create=False) as manager:
@@ -65,9 +70,6 @@ class CheckpointStore:
                 state = manager.restore(step, args=items).state
         except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file.
             raise self._damaged(step, error) from error
-        for restored, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(shapes), strict=True):
-            if restored.shape != wanted.shape or restored.dtype != wanted.dtype:
-                raise self._damaged(step, ValueError(f"an array is {restored.shape}, not {wanted.shape}"))
         return state, record["host"]
 
     def record(self, step: int) -> dict[str, Any]:
@@ -75,7 +77,7 @@ class CheckpointStore:
         try:
             with self._manager(create=False) as manager:
                 record = manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore())).record
-            identity, _ = record["identity"], record["host"]
+            identity, _, _ = record["identity"], record["host"], record["arrays"]
         except Exception as error:  # As above; a foreign folder fails here too.
             raise self._damaged(step, error) from error
         for name, value in self.identity.items():
@@ -118,6 +120,11 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+def _describe(tree: Any) -> list[str]:
+    """Type and shape of every array."""
+    return [f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(tree)]
 
 
 def _first_line(error: Exception) -> str:

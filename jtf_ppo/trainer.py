@@ -215,6 +215,10 @@ def _host(best: Best) -> dict[str, Any]:
     }
 
 
+def _score(host: dict[str, Any]) -> float:
+    return -math.inf if host["best_score"] is None else host["best_score"]
+
+
 def _save(store: CheckpointStore, state: TrainState, done: int, best: Best) -> None:
     store.save(done, _storable(state), _host(best))
 
@@ -233,17 +237,12 @@ def _restore(
         raise CheckpointError(f"There is no checkpoint to resume in {where}; start a new run.")
     leaves, host = newest.load(newest.steps()[-1], _storable(state))
     state = jax.tree.unflatten(jax.tree.structure(state), leaves)
-    best = Best(worse=host["worse"])
-    if best_store.steps():
-        step = best_store.steps()[-1]
-        loaded, record = best_store.load(step, {"params": nnx.to_pure_dict(state.params)})
-        best = Best(
-            step,
-            record["best_score"],
-            record["validation"],
-            jax.tree.map(np.asarray, loaded["params"]),
-            host["worse"],
-        )
+    best = Best(host["best_update"], _score(host), host["validation"], worse=host["worse"])
+    steps = best_store.steps()
+    # A crash can leave a best checkpoint from after the newest one; the updates that lead to it run again.
+    if steps and steps[-1] == best.update:
+        loaded, _ = best_store.load(best.update, {"params": nnx.to_pure_dict(state.params)})
+        best.params = jax.tree.map(np.asarray, loaded["params"])
     return state, best
 
 
