@@ -1,18 +1,22 @@
-"""One compilation cache for these tests: many of them train the same tiny network again."""
+"""Fast compiles: these tests compile far more than they compute, and often the same program again."""
 
 from collections.abc import Iterator
 
 import jax
 import pytest
 
-SETTINGS = {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}
+SETTINGS = {
+    "jax_disable_most_optimizations": True,
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
 
 
 @pytest.fixture(scope="package", autouse=True)
-def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Compiled programs are kept in a temporary folder; what they compute is unchanged."""
+def fast_compiles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compile with few optimisations and keep the programs in a temporary folder."""
     settings = SETTINGS | {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled"))}
-    before = {name: getattr(jax.config, name) for name in settings}
+    before = {name: jax.config.values[name] for name in settings}
     for name, value in settings.items():
         jax.config.update(name, value)
     yield

@@ -1,0 +1,335 @@
+"""Both engines: one rollout, one step; every sample once an epoch; actions as often as the policy says."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.extend.core import jaxprs_in_params
+
+from jtf_ppo.bars import evaluate_rows, sum_by_row
+from jtf_ppo.config import PPOConfig
+from jtf_ppo.engine import Acting, masked_cover
+from jtf_ppo.networks import Dropout
+from jtf_ppo.optimiser import apply_gradient, make_optimiser
+from jtf_ppo.sampling import bits_to_uniform, cumulative, inverse_cdf, mix_bits
+from jtf_ppo.types import RowTable
+from jtf_ppo.update import TrainState, make_engine, make_update
+from jtf_ppo.window_dense import block_length
+from tests.ppo.toy import (
+    WINDOW,
+    assert_trees_close,
+    assert_trees_equal,
+    make_rows,
+    row_environment,
+    tiny_config,
+    tiny_network,
+)
+
+ENV, TABLE = row_environment(), make_rows(60, 11)
+ENGINES = ("samples", "bars")
+
+
+def configured(engine: str, **changes: object) -> PPOConfig:
+    return tiny_config(ENV, 60, engine=engine, **changes)
+
+
+@cache
+def parts(config: PPOConfig):
+    """``(engine, params, acting)`` for a policy that is far from uniform."""
+    graph, params = tiny_network(ENV, TABLE, config, scale=100.0)
+    state, observation = jax.jit(ENV.reset, static_argnums=1)(jax.random.key(3), config.num_envs, TABLE)
+    return make_engine(ENV, config, graph, TABLE), params, Acting(state, observation)
+
+
+@cache
+def rollout(config: PPOConfig):
+    """``(acting, batch, metrics)`` of one rollout."""
+    engine, params, acting = parts(config)
+    return jax.jit(engine.collect)(params, acting, jax.random.key(4), TABLE)
+
+
+def loss_of(config: PPOConfig, key: int = 5, batch_of: PPOConfig | None = None) -> float:
+    """Loss of the first minibatch of an epoch over the rollout of `batch_of` (default: of `config`)."""
+    engine, params, _ = parts(config)
+    _, batch, _ = rollout(batch_of or config)
+
+    @jax.jit
+    def loss(params, batch, table):
+        return engine.loss(params, batch, engine.cover(jax.random.key(6), batch)[0], jax.random.key(key), table)[0]
+
+    return float(loss(params, batch, TABLE))
+
+
+def everything(engine: str) -> PPOConfig:
+    """One epoch, one minibatch; 8 environments that share rows, so that sums hold more than one sample."""
+    size = 56 if engine == "bars" else 8 * 32
+    return configured(engine, num_envs=8, num_steps=32, update_epochs=1, minibatch_size=size)
+
+
+def test_both_engines_take_the_same_optimiser_step_on_one_rollout():
+    by_samples, by_bars = everything("samples"), everything("bars")
+    engine, params, _ = parts(by_samples)
+    bars, _, _ = parts(by_bars)
+    graph, _ = tiny_network(ENV, TABLE, by_samples)
+    _, batch, _ = rollout(by_samples)
+    optimiser = make_optimiser(by_samples)
+
+    @jax.jit
+    def steps(params, batch, table):
+        logits, values = evaluate_rows(graph, params, table, ENV.first_row, WINDOW, "gather")
+        advantage = batch.target - values[batch.observation]
+        sums = sum_by_row(batch.observation, batch.action, advantage, values, jax.nn.log_softmax(logits))
+
+        def step(engine, batch):
+            (loss, _), gradient = jax.value_and_grad(engine.loss, has_aux=True)(
+                params, batch, engine.cover(jax.random.key(0), batch)[0], jax.random.key(1), table
+            )
+            new, *_ = apply_gradient(
+                optimiser, params, optimiser.init(params), gradient, loss, jnp.float32(0.01), 0.5, WINDOW
+            )
+            return loss, gradient, new
+
+        return step(engine, batch), step(bars, sums)
+
+    one, other = steps(params, batch, TABLE)
+    assert_trees_close(other, one, 2e-5)
+
+
+def test_a_whole_update_of_either_engine_ends_at_the_same_parameters():
+    results = []
+    for engine in ENGINES:
+        config = everything(engine)
+        ready, params, acting = parts(config)
+        results.append(_update(config, ready, params, acting))
+    assert_trees_close(results[1][0], results[0][0], 5e-5)
+    assert results[1][1]["train/reward"] == pytest.approx(float(results[0][1]["train/reward"]), rel=1e-5)
+
+
+def _update(config, engine, params, acting):
+    zero = jnp.zeros((), jnp.int32)
+    key = jax.random.key_data(jax.random.key(7))
+    state = TrainState(params, make_optimiser(config).init(params), key, acting, zero, zero, zero)
+    state, metrics = jax.jit(make_update(ENV, config, engine))(state, TABLE)
+    return state.params, metrics
+
+
+def test_sums_by_row_equal_hand_numbers():
+    # Advantages 3, 1, -1, -3: mean 0, deviation sqrt(5). Row 1 holds (a0: 3, a0: 1), row 2 (a1: -1, a1: -3).
+    rows, actions = np.asarray([[1, 2], [1, 2]], np.int32), np.asarray([[0, 1], [0, 1]], np.int8)
+    advantages = np.asarray([[3.0, -1.0], [1.0, -3.0]], np.float32)
+    sums = sum_by_row(rows, actions, advantages, jnp.asarray([0.0, 10.0, 20.0]), jnp.zeros((3, 2)))
+    np.testing.assert_allclose(sums.gain, np.asarray([[0, 0], [4, 0], [0, 0]]) / np.sqrt(5), rtol=1e-6)
+    np.testing.assert_allclose(sums.loss, np.asarray([[0, 0], [0, 0], [0, -4]]) / np.sqrt(5), rtol=1e-6)
+    np.testing.assert_array_equal(sums.samples, [0, 2, 2])
+    # Targets 13, 11 on row 1 and 19, 17 on row 2.
+    np.testing.assert_allclose(sums.target, [0, 24, 36])
+    np.testing.assert_allclose(sums.target_square, [0, 13**2 + 11**2, 19**2 + 17**2])
+
+
+@pytest.mark.parametrize(("num", "size", "minibatches"), [(262_144, 12_288, 22), (7, 3, 3), (8, 4, 2), (5, 5, 1)])
+def test_a_cover_holds_every_item_once(num, size, minibatches):
+    indices = np.asarray(masked_cover(jax.random.key(0), num, size))
+    assert indices.shape == (minibatches, size)
+    np.testing.assert_array_equal(np.sort(indices[indices < num]), np.arange(num))
+    assert (indices[indices >= num] == num).all()
+
+
+def test_two_epochs_are_in_different_order():
+    first, second = (masked_cover(jax.random.key(k), 100, 10) for k in (0, 1))
+    assert (first != second).any()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_target_enters_the_losses_of_an_epoch_once(engine):
+    # The value loss is quadratic in a sample's target (in a row's sum of squares: linear), so its derivative shows the
+    # weight that each sample (row) had, over minibatches of an awkward size and with a random block offset.
+    config = configured(engine, minibatch_size=13, vf_coef=1.0)
+    ready, params, _ = parts(config)
+    _, batch, _ = rollout(config)
+    field = "target_square" if engine == "bars" else "target"
+
+    @jax.jit
+    def weights(key, batch, table):
+        def value_loss(target, indices):
+            used = batch._replace(**{field: target})
+            return ready.loss(params, used, indices, jax.random.key(0), table)[1]["loss/value"]
+
+        slope = jax.grad(value_loss)
+        return jax.lax.map(lambda indices: slope(getattr(batch, field), indices), ready.cover(key, batch))
+
+    for seed in range(3):
+        entered = np.asarray(weights(jax.random.key(seed), batch, TABLE)) != 0.0
+        expected = np.arange(60) >= ENV.first_row if engine == "bars" else np.ones(config.batch_size)
+        np.testing.assert_array_equal(entered.sum(axis=0), expected)
+
+
+def test_rows_of_an_epoch_weigh_the_same_within_a_minibatch():
+    config = configured("bars", minibatch_size=13, vf_coef=1.0)
+    ready, params, _ = parts(config)
+    _, batch, _ = rollout(config)
+
+    def value_loss(squares, indices):
+        used = batch._replace(target_square=squares)
+        return ready.loss(params, used, indices, jax.random.key(0), TABLE)[1]["loss/value"]
+
+    starts = ready.cover(jax.random.key(1), batch)[0]
+    slope = np.asarray(jax.jit(jax.grad(value_loss))(batch.target_square, starts))
+    # 1 / (2 total), where total = samples * rows of the minibatch / usable rows.
+    rows = (slope != 0).sum()
+    np.testing.assert_allclose(slope[slope != 0], 0.5 / (config.batch_size * rows / 56), rtol=1e-5)
+
+
+def test_padding_of_a_sample_minibatch_changes_nothing():
+    config = configured("samples", minibatch_size=30)
+    ready, params, _ = parts(config)
+    _, batch, _ = rollout(config)
+    real, key = np.asarray([3, 1, 31], np.int32), jax.random.key(0)
+    padded = np.asarray([3, 1, 31, 32, 32], np.int32)
+    losses = [jax.jit(ready.loss)(params, batch, indices, key, TABLE)[0] for indices in (real, padded)]
+    assert losses[1] == pytest.approx(float(losses[0]), rel=1e-6)
+
+
+def test_evaluated_rows_equal_addresses_one_by_one():
+    config = configured("bars")
+    graph, params = tiny_network(ENV, TABLE, config, scale=100.0)
+    rows = np.arange(ENV.first_row, 60, dtype=np.int32)
+    logits, values = jax.jit(lambda p, t: evaluate_rows(graph, p, t, ENV.first_row, WINDOW, "fft"))(params, TABLE)
+    expected = jax.jit(lambda p, t: nnx.merge(graph, p)(rows, t))(params, TABLE)
+    assert_trees_close((logits[4:], values[4:]), expected, 1e-5)
+    assert not np.asarray(logits[:4]).any()
+
+
+def chi_square(counts: np.ndarray, expected: np.ndarray) -> float:
+    return float(((counts - expected) ** 2 / expected).sum())
+
+
+def test_drawn_actions_match_the_policy():
+    logits = np.asarray([0.0, 1.0, -1.0, 0.5, 2.0, -2.0, 0.3, 0.1], np.float32)
+    uniform = bits_to_uniform(jax.random.bits(jax.random.key(0), (100_000,), jnp.uint32))
+    edges = jnp.broadcast_to(cumulative(logits)[None], (100_000, 7))
+    counts = np.bincount(inverse_cdf(edges, uniform), minlength=8)
+    # 99.9 % quantile of chi-square with 7 degrees of freedom: 24.3.
+    assert chi_square(counts, 100_000 * np.exp(logits) / np.exp(logits).sum()) < 24.3
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_actions_of_a_rollout_match_the_policy(engine):
+    # With equal rows the policy is the same everywhere, so the action shares of a rollout are multinomial.
+    flat = RowTable(jnp.zeros_like(TABLE.features), jnp.zeros_like(TABLE.context))
+    config = configured(engine, num_envs=64, num_steps=64)
+    ready, params, acting = parts(config)
+    params = jax.tree.map(lambda x: x, params)
+    params["policy"]["bias"][...] = jnp.asarray([0.0, 1.0, -1.0])
+    _, _, metrics = jax.jit(ready.collect)(params, acting, jax.random.key(8), flat)
+    shares = np.asarray([metrics[f"train/action_share_{a}"] for a in range(3)])
+    probabilities = np.exp([0.0, 1.0, -1.0]) / np.exp([0.0, 1.0, -1.0]).sum()
+    # 99.9 % quantile with 2 degrees of freedom: 13.8.
+    assert chi_square(4096 * shares, 4096 * probabilities) < 13.8
+
+
+def test_an_action_says_nothing_about_the_start_row_drawn_from_the_same_word():
+    bits = jax.random.bits(jax.random.key(1), (60_000,), jnp.uint32)
+    action = np.asarray((bits_to_uniform(bits) * 3).astype(jnp.int32))
+    start = np.asarray(mix_bits(bits) % 20)
+    counts = np.histogram2d(action, start, bins=(3, 20))[0]
+    # Independent uniform cells: 60 - 1 degrees of freedom, 99.9 % quantile 98.3.
+    assert chi_square(counts, np.full((3, 20), 1000.0)) < 98.3
+
+
+def test_a_uniform_draw_never_reaches_one():
+    assert float(bits_to_uniform(jnp.asarray([2**32 - 1], jnp.uint32))[0]) < 1.0
+
+
+def test_advantages_are_normalised_over_the_rollout_of_samples():
+    _, batch, _ = rollout(configured("samples"))
+    assert float(batch.advantage.mean()) == pytest.approx(0.0, abs=1e-6)
+    assert float(batch.advantage.std()) == pytest.approx(1.0, rel=1e-5)
+
+
+def test_advantages_are_normalised_over_the_rollout_of_bars():
+    _, batch, _ = rollout(configured("bars"))
+    assert float((batch.gain + batch.loss).sum()) == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("noise", ["feature_noise", "context_noise"])
+def test_noise_changes_the_training_loss(engine, noise):
+    quiet, noisy = configured(engine), configured(engine, **{noise: 1.0})
+    assert loss_of(noisy, batch_of=quiet) != loss_of(quiet)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_noise_is_drawn_afresh_for_every_minibatch(engine):
+    noisy = configured(engine, feature_noise=1.0)
+    assert loss_of(noisy, key=5) != loss_of(noisy, key=6)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_noise_does_not_touch_the_rollout(engine):
+    quiet, noisy = configured(engine), configured(engine, feature_noise=1.0, context_noise=1.0, dropout=0.5)
+    assert_trees_equal(rollout(noisy), rollout(quiet))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_dropout_changes_the_training_loss(engine):
+    plain, dropped = configured(engine), configured(engine, dropout=0.5)
+    assert loss_of(dropped, batch_of=plain) != loss_of(plain)
+
+
+def test_dropout_zeroes_its_share_and_keeps_the_mean():
+    dropped = np.asarray(Dropout(0.25, jax.random.key(0))(jnp.ones((100, 100))))
+    assert (dropped == 0).mean() == pytest.approx(0.25, abs=0.02)
+    np.testing.assert_allclose(dropped[dropped > 0], 1 / 0.75, rtol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_rollout_stores_at_most_32_bytes_a_sample(engine):
+    config = configured(engine, num_envs=16, num_steps=11)
+    ready, params, acting = parts(config)
+    jaxpr = jax.make_jaxpr(ready.collect)(params, acting, jax.random.key(0), TABLE)
+    stored = [bytes_ / config.batch_size for bytes_ in _stacked_bytes(jaxpr.jaxpr, config.num_steps)]
+    assert max(stored) > 8, "the rollout's scan was not found"
+    assert max(stored) <= 32
+
+
+def _stacked_bytes(jaxpr, length):
+    """Bytes that each scan of `length` steps stacks up, nested programs included."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan" and equation.params["length"] == length:
+            stacked = equation.outvars[equation.params["num_carry"] :]
+            yield sum(var.aval.size * var.aval.dtype.itemsize for var in stacked)
+        for inner in jaxprs_in_params(equation.params):
+            yield from _stacked_bytes(inner, length)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_metrics_of_the_environment_are_averaged_over_the_rollout(engine):
+    # The toy reports its reward as the metric "bet" too.
+    _, _, metrics = rollout(configured(engine))
+    assert float(metrics["train/bet"]) == pytest.approx(float(metrics["train/reward"]), rel=1e-5)
+
+
+def test_an_epoch_of_bars_has_one_block_more_than_the_rows_fill():
+    # 56 usable rows in blocks of 12 begin at a random offset: 5 blocks could end short of the last row.
+    engine, _, _ = parts(configured("bars", minibatch_size=12))
+    assert block_length(WINDOW) == 12
+    assert engine.num_minibatches == 6
+
+
+def test_a_rollout_goes_on_from_where_the_environments_stood():
+    config = configured("samples")
+    _, _, acting = parts(config)
+    _, batch, _ = rollout(config)
+    np.testing.assert_array_equal(batch.observation[: config.num_envs], acting.observation)
+
+
+def test_old_log_probabilities_are_those_of_the_actions_taken():
+    config = configured("samples")
+    graph, params = tiny_network(ENV, TABLE, config, scale=100.0)
+    _, batch, _ = rollout(config)
+    logits, _ = evaluate_rows(graph, params, TABLE, ENV.first_row, WINDOW, "gather")
+    expected = jax.nn.log_softmax(logits)[batch.observation, batch.action]
+    np.testing.assert_allclose(batch.log_prob, expected, rtol=1e-5)

@@ -1,0 +1,177 @@
+"""The optimiser step: schedule, clip, decay, refusal of non-finite gradients, the KL stop."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jtf_ppo.config import PPOConfig
+from jtf_ppo.optimiser import ADAM_EPS, apply_gradient, dense_norm, learning_rate, make_optimiser
+from jtf_ppo.types import RowTable
+from jtf_ppo.update import make_engine, make_state, make_update
+from tests.ppo.toy import assert_trees_close, assert_trees_equal, make_rows, row_environment, tiny_config
+
+CONFIG = PPOConfig(learning_rate=1e-3)
+ENV, TABLE = row_environment(), make_rows(60, 21)
+
+
+@pytest.mark.parametrize(
+    ("progress", "share"),
+    [
+        (0.0, 0.1),
+        (0.025, 0.55),  # half of the warm-up: .1 + .9 / 2
+        (0.05, 1.0),
+        (0.525, 0.505),  # half of the cosine: .01 + .99 / 2
+        (1.0, 0.01),
+    ],
+)
+def test_the_learning_rate_follows_the_schedule(progress, share):
+    assert float(learning_rate(jnp.float32(progress), CONFIG)) == pytest.approx(1e-3 * share, rel=1e-5)
+
+
+def test_a_schedule_without_warm_up_starts_at_the_peak():
+    config = PPOConfig(learning_rate=1e-3, warmup_fraction=0.0)
+    assert float(learning_rate(jnp.float32(0.0), config)) == pytest.approx(1e-3, rel=1e-5)
+
+
+def params_like(value: float, dtype: type = np.float32) -> dict:
+    """Parameters of a small address network, named as the real ones."""
+    shapes = {
+        "first": {"kernel": (4, 3, 2), "context_kernel": (2, 2), "bias": (2,)},
+        "hidden_0": {"kernel": (2, 2), "bias": (2,)},
+        "policy": {"kernel": (2, 3), "bias": (3,)},
+    }
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda shape: jnp.asarray(value * rng.normal(size=shape), dtype), shapes, is_leaf=lambda x: isinstance(x, tuple)
+    )
+
+
+def step(params, gradient, config=CONFIG, loss=1.0, max_norm=0.5, optimiser=None, rate=1e-2):
+    """``(params, state, norm, skipped, state before)`` of a first step with window 4."""
+    optimiser = optimiser or make_optimiser(config)
+    before = optimiser.init(params)
+    result = apply_gradient(
+        optimiser, params, before, gradient, jnp.float32(loss), jnp.float32(rate), max_norm, window=4
+    )
+    return *result, before
+
+
+def test_a_context_row_counts_once_per_window_row_in_the_norm():
+    # Dense rows of a context row of gradient 8 over window 4: four rows of 2, so squares 4 * 4 = 16 = 8^2 / 4.
+    gradient = {"first": {"context_kernel": jnp.asarray([[8.0]]), "kernel": jnp.asarray([[[3.0]]])}}
+    assert float(dense_norm(gradient, 4)) == pytest.approx(5.0)
+
+
+def test_the_clip_scales_the_whole_gradient_to_the_norm():
+    # Plain gradient descent shows what is left of the gradient: rate 1, norm .5.
+    params, gradient = params_like(1.0), params_like(30.0)
+    del gradient["first"]["context_kernel"], params["first"]["context_kernel"]
+    after, _, norm, _, _ = step(params, gradient, optimiser=optax.identity(), rate=1.0)
+    moved = jax.tree.map(lambda new, old: new - old, after, params)
+    assert float(norm) == pytest.approx(float(optax.tree.norm(gradient)), rel=1e-5)
+    assert float(optax.tree.norm(moved)) == pytest.approx(0.5, rel=1e-4)
+    assert_trees_close(moved, jax.tree.map(lambda g: -g * 0.5 / norm, gradient), 1e-5)
+
+
+def test_a_gradient_below_the_norm_is_not_scaled():
+    params, gradient = {"kernel": jnp.zeros(2)}, {"kernel": jnp.asarray([0.3, 0.0])}
+    after, *_ = step(params, gradient, optimiser=optax.identity(), rate=1.0)
+    np.testing.assert_allclose(after["kernel"], [-0.3, 0.0], rtol=1e-6)
+
+
+def test_a_first_adam_step_equals_the_hand_number():
+    # After one step both moments are unbiased: g / (|g| + eps), here for g = .3.
+    params, gradient = {"kernel": jnp.zeros(1)}, {"kernel": jnp.asarray([0.3])}
+    after, *_ = step(params, gradient, rate=1e-2)
+    np.testing.assert_allclose(after["kernel"], [-1e-2 * 0.3 / (0.3 + ADAM_EPS)], rtol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_non_finite_gradient_leaves_parameters_and_moments_untouched(bad):
+    params, gradient = params_like(1.0), params_like(1.0)
+    gradient["policy"]["bias"] = gradient["policy"]["bias"].at[0].set(bad)
+    after, state, _, skipped, before = step(params, gradient)
+    assert bool(skipped)
+    assert_trees_equal((after, state), (params, before))
+
+
+def test_a_non_finite_loss_leaves_parameters_and_moments_untouched():
+    params = params_like(1.0)
+    after, state, _, skipped, before = step(params, params_like(1.0), loss=np.nan)
+    assert bool(skipped)
+    assert_trees_equal((after, state), (params, before))
+
+
+def test_a_finite_gradient_is_not_skipped():
+    params = params_like(1.0)
+    after, _, _, skipped, _ = step(params, params_like(1.0))
+    assert not bool(skipped)
+    assert (after["policy"]["kernel"] != params["policy"]["kernel"]).all()
+
+
+def test_weight_decay_shrinks_the_first_kernels_and_nothing_else():
+    params = params_like(1.0)
+    nothing = jax.tree.map(jnp.zeros_like, params)
+    after, *_ = step(params, nothing, PPOConfig(weight_decay=0.1), rate=1e-2)
+    # Decoupled: each step takes rate * decay = .001 of the weight away.
+    expected = {**params, "first": {**params["first"]}}
+    for name in ("kernel", "context_kernel"):
+        expected["first"][name] = params["first"][name] * 0.999
+    assert_trees_close(after, expected, 1e-6)
+    assert (after["first"]["kernel"] != params["first"]["kernel"]).all()
+
+
+def test_no_weight_decay_leaves_a_network_without_gradient_alone():
+    params = params_like(1.0)
+    after, *_ = step(params, jax.tree.map(jnp.zeros_like, params))
+    assert_trees_equal(after, params)
+
+
+def updated(table: RowTable = TABLE, **changes: object):
+    """``(state before, state after, metrics)`` of the first update of the sample engine."""
+    config = tiny_config(ENV, 60, engine="samples", **changes)
+    graph, state = make_state(ENV, table, config)
+    update = jax.jit(make_update(ENV, config, make_engine(ENV, config, graph, table)))
+    return state, *update(state, table)
+
+
+def test_without_a_kl_bound_every_epoch_runs():
+    _, _, metrics = updated(update_epochs=4)
+    assert float(metrics["train/epochs"]) == 4.0
+
+
+def test_a_passed_kl_bound_stops_the_remaining_epochs():
+    # The first minibatch moves the policy, so that the second one of the same epoch sees a positive KL.
+    _, _, metrics = updated(update_epochs=4, target_kl=1e-9)
+    assert float(metrics["train/epochs"]) == 1.0
+
+
+def test_a_kl_bound_that_is_not_passed_changes_nothing():
+    _, free, _ = updated(update_epochs=4)
+    _, bounded, _ = updated(update_epochs=4, target_kl=1e9)
+    assert_trees_close(bounded.params, free.params, 1e-6)
+
+
+def test_metrics_after_a_kl_stop_are_means_over_the_epochs_that_ran():
+    _, _, stopped = updated(update_epochs=4, target_kl=1e-9)
+    # ln 3 is the entropy of three equal actions, which the policy has hardly left; a mean over 4 epochs were a quarter.
+    assert float(stopped["train/entropy"]) == pytest.approx(np.log(3.0), rel=0.02)
+
+
+def test_skipped_steps_are_counted_and_stay_in_the_streak():
+    # Not-a-number in every reward: 2 epochs of 2 minibatches are skipped; the streak stays at the limit of 3.
+    table = TABLE._replace(features=TABLE.features.at[:, 0].set(jnp.nan))
+    before, after, metrics = updated(table)
+    assert float(metrics["train/skipped"]) == 4
+    assert float(metrics["train/skip_streak"]) == 3
+    assert_trees_equal((after.params, after.opt_state), (before.params, before.opt_state))
+
+
+def test_the_learning_rate_of_an_update_is_logged():
+    # One update of four minibatches: shares 0, 1/4, 2/4, 3/4 of the run.
+    _, _, metrics = updated(total_steps=32)
+    config = PPOConfig(learning_rate=1e-2)
+    expected = np.mean([float(learning_rate(jnp.float32(k / 4), config)) for k in range(4)])
+    assert float(metrics["train/learning_rate"]) == pytest.approx(expected, rel=1e-5)

@@ -1,0 +1,359 @@
+"""A whole run: reproducible, resumable bit for bit, stoppable, and clear about what went wrong."""
+
+import errno
+import hashlib
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from flax import nnx
+
+from jtf_ppo import trainer
+from jtf_ppo.checkpoint import CheckpointStore
+from jtf_ppo.config import PPOConfig
+from jtf_ppo.errors import CheckpointError, DivergedError
+from jtf_ppo.trainer import make_policy, train
+from jtf_ppo.types import Validation
+from jtf_ppo.update import make_engine, make_state, make_update
+from tests.ppo.toy import assert_trees_equal, make_rows, row_environment, tiny_config
+
+ENV, TABLE, HELD_OUT = row_environment(), make_rows(60, 31), make_rows(60, 32)
+ENGINES = ("samples", "bars")
+PROGRESS = ("perf/steps_per_second", "perf/eta_seconds", "perf/compile_seconds")
+UPDATES = 4
+
+
+def configured(engine: str = "samples", **changes: object) -> PPOConfig:
+    """Four updates of 32 samples."""
+    return tiny_config(ENV, 60, engine=engine, **changes)
+
+
+CONFIG = configured()
+
+
+def digest(params: object) -> str:
+    return hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(params))).hexdigest()
+
+
+def wandering(policy, table) -> dict[str, jax.Array]:
+    """A score that rises and falls from update to update, so that the best one is not the last."""
+    _, values = policy.evaluate_rows(table, ENV.first_row)
+    return {"score": jnp.cos(200.0 * values.mean()), "value": values.mean()}
+
+
+def constant(policy, table) -> dict[str, jax.Array]:
+    return {"score": jnp.zeros(())}
+
+
+WANDERING = Validation(wandering, HELD_OUT)
+
+
+class Recorder:
+    """Collects the metrics of every update but for the clock's, and asks to stop after `stop_after`."""
+
+    def __init__(self, stop_after: int | None = None):
+        self.updates: list[dict[str, float]] = []
+        self.validations: list[tuple[dict[str, float], bool]] = []
+        self._stop_after = stop_after
+
+    def on_update(self, metrics):
+        self.updates.append({name: value for name, value in metrics.items() if name not in PROGRESS})
+
+    def on_validation(self, metrics, params, is_best):
+        self.validations.append((metrics, is_best))
+
+    def should_stop(self):
+        return len(self.updates) == self._stop_after
+
+
+def run(config=CONFIG, table=TABLE, stop_after=None, **kwargs):
+    """``(result, recorder)`` of a training."""
+    recorder = Recorder(stop_after)
+    result = train(
+        ENV, table, config, on_update=recorder.on_update, on_validation=recorder.on_validation,
+        should_stop=recorder.should_stop, **kwargs,
+    )  # fmt: skip
+    return result, recorder
+
+
+def stored_leaves(directory: Path, config: PPOConfig) -> list[np.ndarray]:
+    """Every array of the newest checkpoint."""
+    store = CheckpointStore(directory / "checkpoints")
+    _, state = make_state(ENV, TABLE, config)
+    leaves, _ = store.load(store.steps()[-1], jax.tree.leaves(state))
+    return leaves
+
+
+# Reproducibility
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_same_seed_gives_the_same_parameters_and_metrics(engine):
+    (first, one), (second, other) = (run(configured(engine, feature_noise=1.0)) for _ in range(2))
+    assert digest(first.params) == digest(second.params)
+    assert one.updates == other.updates
+
+
+def test_two_seeds_give_different_parameters():
+    assert digest(run(CONFIG)[0].params) != digest(run(replace(CONFIG, seed=1))[0].params)
+
+
+def test_training_changes_every_parameter():
+    _, state = make_state(ENV, TABLE, CONFIG)
+    before = jax.tree.leaves(nnx.to_pure_dict(state.params))
+    for old, new in zip(before, jax.tree.leaves(run()[0].params), strict=True):
+        assert (np.asarray(old) != new).any()
+
+
+def test_environments_start_at_different_rows():
+    _, state = make_state(ENV, TABLE, configured(num_envs=16))
+    assert len(np.unique(state.acting.observation)) > 8
+
+
+def test_a_run_takes_its_steps_and_says_so():
+    result, recorder = run()
+    assert (result.updates, result.steps, result.stopped) == (4, 128, "finished")
+    assert [metrics["steps"] for metrics in recorder.updates] == [32, 64, 96, 128]
+
+
+# Resume
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_resuming_continues_bit_for_bit(engine, tmp_path):
+    config = configured(engine, feature_noise=1.0, validation_interval=1, checkpoint_interval=UPDATES, patience=100)
+    whole, uninterrupted = run(config, validation=WANDERING, directory=tmp_path / "whole")
+    half, before = run(config, validation=WANDERING, directory=tmp_path / "half", stop_after=2)
+    assert half.stopped == "interrupted"
+    resumed, after = run(config, validation=WANDERING, directory=tmp_path / "half", resume=True)
+    assert before.updates + after.updates == uninterrupted.updates
+    assert before.validations + after.validations == uninterrupted.validations
+    assert_trees_equal(stored_leaves(tmp_path / "half", config), stored_leaves(tmp_path / "whole", config))
+    assert_trees_equal((resumed.params, resumed.best_params), (whole.params, whole.best_params))
+    assert (resumed.best_update, resumed.validation) == (whole.best_update, whole.validation)
+
+
+def test_a_crash_after_a_validation_and_before_a_checkpoint_resumes_the_same_choice_of_the_best(tmp_path):
+    config = configured(validation_interval=1, checkpoint_interval=2, total_steps=8 * 32)
+    _, uninterrupted = run(config, validation=WANDERING)
+    bests = [int(metrics["update"]) for metrics, is_best in uninterrupted.validations if is_best]
+    lost = next(update for update in bests if update % 2 and update > 2)
+
+    def crash(metrics, params, is_best):
+        if metrics["update"] == lost:
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(ENV, TABLE, config, validation=WANDERING, directory=tmp_path, on_validation=crash)
+    _, after = run(config, validation=WANDERING, directory=tmp_path, resume=True)
+    assert after.validations == uninterrupted.validations[lost - 1 :]
+
+
+def test_resuming_a_finished_run_adds_nothing(tmp_path):
+    config = replace(CONFIG, checkpoint_interval=UPDATES)
+    first, _ = run(config, directory=tmp_path)
+    again, recorder = run(config, directory=tmp_path, resume=True)
+    assert recorder.updates == []
+    assert_trees_equal(again.params, first.params)
+
+
+def test_resuming_without_a_checkpoint_names_the_folder(tmp_path):
+    with pytest.raises(CheckpointError, match=str(tmp_path / "checkpoints")):
+        run(directory=tmp_path, resume=True)
+
+
+# Intervals, best, patience
+
+
+def test_a_checkpoint_interval_of_zero_writes_none(tmp_path):
+    run(directory=tmp_path, stop_after=2)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_validation_interval_of_zero_never_validates(tmp_path):
+    result, recorder = run(validation=WANDERING, directory=tmp_path)
+    assert recorder.validations == []
+    assert not (tmp_path / "best").exists()
+    assert_trees_equal(result.best_params, result.params)
+
+
+def test_the_end_of_a_run_is_validated_and_kept_whatever_the_interval(tmp_path):
+    config = replace(CONFIG, validation_interval=3, checkpoint_interval=3)
+    _, recorder = run(config, validation=WANDERING, directory=tmp_path)
+    assert [metrics["update"] for metrics, _ in recorder.validations] == [3, 4]
+    assert CheckpointStore(tmp_path / "checkpoints").steps() == [3, 4]
+
+
+def test_only_the_newest_two_checkpoints_are_kept(tmp_path):
+    run(replace(CONFIG, checkpoint_interval=1), directory=tmp_path)
+    assert CheckpointStore(tmp_path / "checkpoints").steps() == [3, 4]
+
+
+def test_the_best_checkpoint_reloaded_scores_what_it_scored(tmp_path):
+    config = replace(CONFIG, validation_interval=1, total_steps=8 * 32)
+    result, recorder = run(config, validation=WANDERING, directory=tmp_path)
+    scores = [metrics["val/score"] for metrics, _ in recorder.validations]
+    assert result.best_update == 1 + int(np.argmax(scores))
+    assert result.best_update < result.updates, "the score must have fallen again in this test"
+    graph, state = make_state(ENV, TABLE, config)
+    loaded, _ = CheckpointStore(tmp_path / "best").load(result.best_update, {"params": result.best_params})
+    nnx.replace_by_pure_dict(state.params, loaded["params"])
+    again = jax.jit(lambda p, t: wandering(make_policy(ENV, config, graph, p), t))(state.params, HELD_OUT)
+    assert float(again["score"]) == max(scores)
+
+
+def test_patience_stops_after_that_many_validations_without_a_better_score():
+    # The first score is the best; two equal ones follow.
+    config = replace(CONFIG, validation_interval=1, patience=2, total_steps=8 * 32)
+    result, _ = run(config, validation=Validation(constant, HELD_OUT))
+    assert (result.updates, result.stopped, result.best_update) == (3, "patience", 1)
+
+
+# Damage
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A run of four updates with checkpoints 3 and 4, of layout "a"."""
+    directory = tmp_path_factory.mktemp("finished")
+    run(replace(CONFIG, checkpoint_interval=1), directory=directory, identity={"layout": "a"})
+    return directory
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def refuse(directory: Path, config: PPOConfig = CONFIG, layout: str = "a") -> str:
+    """The message with which resuming is refused."""
+    with pytest.raises(CheckpointError) as error:
+        run(replace(config, checkpoint_interval=1), directory=directory, resume=True, identity={"layout": layout})
+    return str(error.value)
+
+
+@pytest.mark.parametrize("part", ["state", "record"])
+def test_a_damaged_checkpoint_is_named(copied, part):
+    newest = copied / "checkpoints" / "4"
+    files = [path for path in (newest / part).rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert str(newest) in refuse(copied)
+
+
+def test_a_foreign_folder_among_the_checkpoints_is_named(copied):
+    foreign = copied / "checkpoints" / "7"
+    foreign.mkdir()
+    (foreign / "notes.txt").write_text("not a checkpoint")
+    assert str(foreign) in refuse(copied)
+
+
+def test_a_checkpoint_of_another_network_is_refused(copied):
+    message = refuse(copied, replace(CONFIG, hidden_sizes=(12,)))
+    assert f"{copied / 'checkpoints' / '4'} holds a network of other sizes" in message
+
+
+def test_a_checkpoint_of_another_identity_is_refused(copied):
+    assert "layout a, not b" in refuse(copied, layout="b")
+
+
+def test_the_checkpoint_before_a_deleted_damaged_one_resumes(copied):
+    shutil.rmtree(copied / "checkpoints" / "4")
+    result, recorder = run(
+        replace(CONFIG, checkpoint_interval=1), directory=copied, resume=True, identity={"layout": "a"}
+    )
+    assert (result.updates, len(recorder.updates)) == (4, 1)
+
+
+def test_a_full_disk_is_reported_and_leaves_the_previous_checkpoint_readable(copied, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    config = replace(CONFIG, checkpoint_interval=1, total_steps=6 * 32)
+    monkeypatch.setattr(ocp.CheckpointManager, "save", full)
+    with pytest.raises(CheckpointError, match="No space left on device") as error:
+        run(config, directory=copied, resume=True, identity={"layout": "a"})
+    assert str(copied / "checkpoints" / "5") in str(error.value)
+    assert f"the previous one, {copied / 'checkpoints' / '4'}, is intact" in str(error.value)
+    monkeypatch.undo()
+    assert len(stored_leaves(copied, config)) > 0
+
+
+def test_a_directory_that_cannot_be_made_is_reported(tmp_path):
+    # Root ignores permissions, so a file stands where the folder should be.
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    with pytest.raises(CheckpointError, match=r"cannot be written .* there is no earlier one"):
+        run(replace(CONFIG, checkpoint_interval=1), directory=blocker)
+
+
+# Divergence
+
+POISONED = TABLE._replace(features=TABLE.features.at[:, 0].set(jnp.nan))
+
+
+def test_three_non_finite_steps_end_the_run_naming_the_last_good_checkpoint(copied):
+    config = replace(CONFIG, checkpoint_interval=1, total_steps=8 * 32)
+    with pytest.raises(DivergedError) as error:
+        run(config, table=POISONED, directory=copied, resume=True, identity={"layout": "a"})
+    assert "Update 5 diverged: 3 optimiser steps" in str(error.value)
+    assert str(copied / "checkpoints" / "4") in str(error.value)
+    assert CheckpointStore(copied / "checkpoints").steps() == [3, 4]
+
+
+def test_two_non_finite_steps_do_not_end_the_run():
+    # One epoch in one minibatch is one step an update; the run ends after two updates.
+    config = replace(CONFIG, update_epochs=1, minibatch_size=32, total_steps=64)
+    result, _ = run(config, table=POISONED)
+    assert (result.stopped, result.skipped_updates) == ("finished", 2)
+
+
+def test_divergence_without_a_checkpoint_says_so():
+    with pytest.raises(DivergedError, match="no checkpoint had been written"):
+        run(table=POISONED)
+
+
+# Compilation
+
+
+class Counter:
+    """How often a function was traced."""
+
+    def __init__(self, function):
+        self.calls, self._function = 0, function
+
+    def __call__(self, *args):
+        self.calls += 1
+        return self._function(*args)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_later_updates_trace_nothing_again(engine, monkeypatch):
+    counters: dict[str, Counter] = {}
+
+    def counted(*args):
+        return counters.setdefault("update", Counter(make_update(*args)))
+
+    monkeypatch.setattr(trainer, "make_update", counted)
+    traces = []
+    for updates in (1, 4):
+        counters.clear()
+        env = replace(ENV, reset=Counter(ENV.reset), step=Counter(ENV.step))
+        counters.update(reset=env.reset, step=env.step)
+        train(env, TABLE, configured(engine, total_steps=32 * updates))
+        traces.append({name: counter.calls for name, counter in counters.items()})
+    # The bar engine asks for the shapes of the metrics once before its scan.
+    assert traces[0] == traces[1] == {"reset": 1, "step": 2 if engine == "bars" else 1, "update": 1}
+
+
+def test_the_table_is_an_argument_and_never_a_constant_of_the_program():
+    graph, state = make_state(ENV, TABLE, CONFIG)
+    update = make_update(ENV, CONFIG, make_engine(ENV, CONFIG, graph, TABLE))
+    constants = jax.make_jaxpr(update)(state, TABLE).consts
+    assert sum(np.size(constant) for constant in constants) < 100
