@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 from jax import Array
+from jax.experimental.compilation_cache import compilation_cache
 
 from benchmarks.phases import on_device, resolve_for
+from benchmarks.purejaxrl import PeerConfig
 from jtf.data.planted import Planted
 from jtf.splits import EMBARGO_EXTRA
 from jtf.trading import ValidationData, make_environment, make_validation, validate
@@ -48,7 +50,7 @@ class Curve:
     compile_seconds: float
     steps: int
     steps_per_second: float
-    config: PPOConfig
+    config: PPOConfig | PeerConfig
     """Resolved."""
 
     @property
@@ -92,6 +94,11 @@ def score_both(policy: Policy, data: Segments) -> dict[str, Array]:
     return {"score": validate(policy, data.unseen)["score"], "train_score": validate(policy, data.train)["score"]}
 
 
+def make_segments(training: Market, unseen: Market, params: EnvParams) -> Segments:
+    """Return what `score_both` takes; the score needs no annualisation."""
+    return Segments(*(make_validation(market, params, 1.0).data for market in (unseen, training)))
+
+
 def learn(
     training: Market,
     unseen: Market,
@@ -107,8 +114,7 @@ def learn(
     """
     config = resolve_for(training, config)
     traced = on_device(params)
-    # The score needs no annualisation.
-    segments = Segments(*(make_validation(market, traced, 1.0).data for market in (unseen, training)))
+    segments = make_segments(training, unseen, traced)
     recorder = Recorder(max_seconds, enough)
     result = train(
         make_environment(training),
@@ -147,8 +153,11 @@ def shared_compilations() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        # JAX opens its cache once; only a reset makes it look at the setting again.
+        compilation_cache.reset_cache()
         try:
             yield
         finally:
             jax.config.update("jax_compilation_cache_dir", before[0])
             jax.config.update("jax_persistent_cache_min_compile_time_secs", before[1])
+            compilation_cache.reset_cache()

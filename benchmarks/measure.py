@@ -64,7 +64,7 @@ def measure(
     compiled = lowered.compile()
     compile_seconds = time.perf_counter() - began
     seconds: list[float] = []
-    while len(seconds) <= repeats and sum(seconds) < budget_seconds:
+    while not seconds or (len(seconds) <= repeats and sum(seconds) < budget_seconds):
         began = time.perf_counter()
         result = jax.block_until_ready(compiled(*args))
         seconds.append(time.perf_counter() - began)

@@ -17,22 +17,13 @@ import jax
 
 from benchmarks.measure import Measurement, Row, add_timing_flags, make_parser, measure, report
 from benchmarks.phases import resolve_for, start_iteration, synthetic_problem
-from benchmarks.purejaxrl import PeerConfig, make_peer
+from benchmarks.purejaxrl import MissingPeerError, PeerConfig, gymnax_env, make_peer
 from jtf.trading import TradingData
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.update import make_update
 
 Runner = Callable[[TradingData, argparse.Namespace, int, int], Row]
 """``(data, args, num_envs, minibatch_size) -> row`` of one setting."""
-
-
-class MissingPeerError(RuntimeError):
-    """A library of the ``bench`` extra is not installed."""
-
-    def __init__(self, library: str):
-        super().__init__(
-            f'{library} is not installed; pip install "jtf[bench]", or leave its trainer out (--trainers).'
-        )
 
 
 def compiled_row(name: str, num_envs: int, minibatch: int, samples: int, measured: Measurement) -> Row:
@@ -67,12 +58,7 @@ def run_jtf(data: TradingData, args: argparse.Namespace, num_envs: int, minibatc
 
 def run_purejaxrl(data: TradingData, args: argparse.Namespace, num_envs: int, minibatch: int) -> Row:
     """Measure one iteration of the PureJaxRL-style trainer."""
-    try:
-        from jtf_env.adapters.gymnax import TradingEnv
-    except ImportError as error:
-        raise MissingPeerError(str(error.name)) from None
-
-    env = TradingEnv(*data)
+    env = gymnax_env(data)
     samples = num_envs * args.num_steps
     config = PeerConfig(
         num_envs=num_envs,
@@ -86,7 +72,7 @@ def run_purejaxrl(data: TradingData, args: argparse.Namespace, num_envs: int, mi
     measured = measure(
         peer.iterate, state, env.default_params, carry=True, repeats=args.repeats, budget_seconds=args.budget_seconds
     )
-    return compiled_row("purejaxrl", num_envs, samples // config.num_minibatches, samples, measured)
+    return compiled_row("purejaxrl", num_envs, config.minibatch_size, samples, measured)
 
 
 def run_sb3(data: TradingData, args: argparse.Namespace, num_envs: int, minibatch: int) -> Row:

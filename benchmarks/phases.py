@@ -1,6 +1,6 @@
 """The phases of one training iteration as separately compiled functions, on the built-in market."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -82,26 +82,25 @@ def start_iteration(data: TradingData, config: PPOConfig) -> Iteration:
     return Iteration(env, data, config, make_engine(env, config, graph, data), graph, state, sizes)
 
 
-def measure_phases(data: TradingData, config: PPOConfig, **timing: Any) -> list[Phase]:
+def measure_phases(data: TradingData, config: PPOConfig, **timing: Any) -> Iterator[Phase]:
     """Measure env-only, policy table (bars), rollout, epochs and the whole iteration; `timing` goes to `measure`."""
     it = start_iteration(data, config)
     key = jax.random.key(0)
     env_state = it.state.acting.env_state
     random_steps = partial(step_randomly, it.env, config)
-    phases = [Phase("env only", measure(random_steps, env_state, key, data, carry=True, **timing), env_work(config))]
-    rollout = rollout_work(config, it.sizes)
+    yield Phase("env only", measure(random_steps, env_state, key, data, carry=True, **timing), env_work(config))
     if config.engine == "bars":
         table = measure(_policy_table(it), it.state.params, data, **timing)
-        phases.append(Phase("policy table", table, policy_table_work(config, it.sizes)))
-    collect = it.engine.collect
-    phases.append(Phase("rollout", measure(collect, it.state.params, it.state.acting, key, data, **timing), rollout))
-    _, batch, _ = jax.jit(collect)(it.state.params, it.state.acting, key, data)
+        yield Phase("policy table", table, policy_table_work(config, it.sizes))
+    rollout = rollout_work(config, it.sizes)
+    rollout_args = (it.state.params, it.state.acting, key, data)
+    yield Phase("rollout", measure(it.engine.collect, *rollout_args, **timing), rollout)
+    _, batch, _ = jax.jit(it.engine.collect)(*rollout_args)
     epochs = epochs_work(config, it.sizes)
-    phases.append(Phase("epochs", measure(epochs_only(it), it.state, (data, batch), carry=True, **timing), epochs))
+    yield Phase("epochs", measure(epochs_only(it), it.state, (data, batch), carry=True, **timing), epochs)
     update = make_update(it.env, config, it.engine)
     whole = Work(rollout.flops + epochs.flops, rollout.bytes + epochs.bytes)
-    phases.append(Phase("iteration", measure(update, it.state, data, carry=True, **timing), whole))
-    return phases
+    yield Phase("iteration", measure(update, it.state, data, carry=True, **timing), whole)
 
 
 def step_randomly(env: Environment, config: PPOConfig, state: PyTree, key: Array, data: PyTree) -> tuple[PyTree, Array]:

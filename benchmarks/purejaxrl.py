@@ -2,8 +2,9 @@
 
 The whole iteration is one jitted program over a gymnax environment: a scan of vmapped, auto-resetting steps that
 stores dense observations, GAE with one ``done``, epochs over freshly shuffled minibatches, clipped policy and value
-losses with advantages normalised per minibatch, global-norm clip and Adam (Lu et al. 2022, "Discovered Policy Optimisation",
-section on PureJaxRL; Schulman et al. 2017). The network is this project's: one trunk with ReLU, two heads.
+losses with advantages normalised per minibatch, global-norm clip and Adam (Lu et al. 2022, "Discovered Policy
+Optimisation", section on PureJaxRL; Schulman et al. 2017). The network is this project's: one trunk with ReLU, two
+heads.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,18 @@ from flax import nnx
 from jax import Array
 from jax.nn.initializers import orthogonal
 
+from jtf.trading import TradingData
+
 PyTree = Any
+
+
+class MissingPeerError(RuntimeError):
+    """A library of the ``bench`` extra is not installed."""
+
+    def __init__(self, library: str):
+        super().__init__(
+            f'{library} is not installed; pip install "jtf[bench]", or leave its trainer out (--trainers).'
+        )
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,11 @@ class PeerConfig:
     def batch_size(self) -> int:
         """Samples of one iteration."""
         return self.num_envs * self.num_steps
+
+    @property
+    def minibatch_size(self) -> int:
+        """Samples of one optimiser step."""
+        return self.batch_size // self.num_minibatches
 
 
 class Transition(NamedTuple):
@@ -91,8 +108,17 @@ class Peer(NamedTuple):
     """``(key, env_params) -> state``."""
     iterate: Callable[[PeerState, PyTree], tuple[PeerState, Array]]
     """``(state, env_params) -> (state, mean reward)``: one rollout and its epochs."""
-    logits: Callable[[nnx.State, Array], Array]
-    """``(params, observation [B, ...]) -> [B, A]``."""
+    apply: Callable[[nnx.State, Array], tuple[Array, Array]]
+    """``(params, observation [B, ...]) -> (logits [B, A], value [B])``."""
+
+
+def gymnax_env(data: TradingData) -> Any:
+    """Return our environment behind gymnax's interface, or raise `MissingPeerError`."""
+    try:
+        from jtf_env.adapters.gymnax import TradingEnv
+    except ImportError as error:
+        raise MissingPeerError(str(error.name)) from None
+    return TradingEnv(*data)
 
 
 def make_peer(env: Any, env_params: PyTree, config: PeerConfig) -> Peer:
@@ -136,7 +162,7 @@ def make_peer(env: Any, env_params: PyTree, config: PeerConfig) -> Peer:
         (params, opt_state), _ = jax.lax.scan(epoch, (state.params, state.opt_state), keys)
         return PeerState(params, opt_state, env_state, observation, key), rollout.reward.mean()
 
-    return Peer(start, iterate, lambda params, observation: apply(params, observation)[0])
+    return Peer(start, iterate, apply)
 
 
 def _rollout(

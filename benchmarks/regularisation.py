@@ -1,8 +1,8 @@
 """What keeps a policy from learning its training bars by heart: noise, decay and dropout on the planted regime market.
 
-Every setting is trained with several seeds, each another market and another network, without any early stop. Shares are
-of the known optimum on the same bars; a share above 1 on training bars is memory. Filler columns of deviation ``filler``
-carry nothing and are what can be memorised. ``gap`` is the final training share minus the final unseen one.
+Every setting is trained with several seeds, each another market and another network, without any early stop. Shares
+are of the known optimum on the same bars; a share above 1 on training bars is memory. Filler columns of deviation
+``filler`` carry nothing and are what can be memorised. ``gap`` is the final training share minus the final unseen one.
 """
 
 import argparse

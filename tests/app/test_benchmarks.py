@@ -1,0 +1,243 @@
+"""The benchmarks run end to end at tiny sizes; what compiles long is measured once and shared."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks import (
+    __main__,
+    first_layer,
+    joint_model,
+    market_build,
+    peers,
+    regularisation,
+    roofline,
+    steps_per_second,
+    time_to_quality,
+)
+from benchmarks.floors import Rates, Sizes, Work, epochs_work, num_parameters, row_flops
+from benchmarks.learning import Curve, learn_planted, num_bars_for, shared_compilations
+from benchmarks.measure import device_info, device_slug, format_table, measure
+from benchmarks.phases import Phase, epochs_only, measure_phases, resolve_for, start_iteration, synthetic_problem
+from jtf.data.planted import planted_regime
+from jtf_ppo import PPOConfig
+from jtf_ppo.update import make_update
+
+RATES = Rates(matrix={"float32": 1e9}, copy=1e9)
+
+
+TINY = PPOConfig(
+    total_steps=32, num_envs=4, num_steps=4, hidden_sizes=(8,), update_epochs=1, first_layer="gather",
+    minibatch_size=64, validation_interval=1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def phases() -> list[Phase]:
+    """The two phases that compile quickly."""
+    data = synthetic_problem(num_bars=400, window=8)
+    measured = measure_phases(data, resolve_for(data[0], TINY), repeats=1, budget_seconds=0.1)
+    return list(islice(measured, 2))
+
+
+@pytest.fixture(scope="module")
+def curve() -> Curve:
+    """A run of two updates."""
+    return learn_planted(planted_regime(num_bars_for(300, 200), unseen_bars=200), TINY)
+
+
+def result(folder: Path, name: str) -> dict[str, Any]:
+    """The record a benchmark wrote."""
+    return json.loads((folder / f"{device_slug(device_info())}.json").read_text())[name]
+
+
+def test_the_list_names_every_benchmark_with_its_description(capsys: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main() == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert [line.split()[0] for line in lines] == list(__main__.BENCHMARKS)
+    assert all(len(line.split()) > 5 for line in lines)
+
+
+def test_a_measured_function_leaves_the_callers_array_usable() -> None:
+    start = jnp.zeros(3)
+    measure(lambda x: (x + 1.0, 0), start, carry=True, repeats=2)
+    assert start.sum() == 0.0
+
+
+def test_a_function_that_spends_the_budget_at_once_is_run_once() -> None:
+    assert measure(jnp.sin, jnp.zeros(3), repeats=5, budget_seconds=0.0).repeats == 1
+
+
+def test_tables_leave_missing_cells_blank() -> None:
+    assert format_table([{"a": 1, "b": 2.0}, {"a": 1234567}]).splitlines()[-1].strip() == "1,234,567"
+
+
+def test_operations_of_a_network_by_hand() -> None:
+    sizes = Sizes(num_rows=10, window=4, num_features=3, num_context=2, num_actions=5)
+    config = PPOConfig(engine="bars", first_layer="gather", hidden_sizes=(8, 6), num_envs=1, minibatch_size=10)
+    # First layer 2 * (4*3 + 2) * 8 = 224; then 2*8*6 + 2*6*(5+1) = 96 + 72 = 168.
+    assert row_flops(config, sizes) == (224, 168)
+    # Ten rows, ten epochs, two passes of the first layer and three of the rest.
+    assert epochs_work(config, sizes).flops == 10 * 10 * (2 * 224 + 3 * 168)
+    # (4*3 + 2 + 1) * 8 + (8+1) * 6 + (6+1) * 6
+    assert num_parameters(config, sizes) == 120 + 54 + 42
+
+
+def test_a_floor_is_the_longer_of_arithmetic_and_memory() -> None:
+    assert Work(flops=2e9, bytes=1e9).seconds(RATES, "float32") == 2.0
+    assert Work(flops=1e9, bytes=3e9).seconds(RATES, "float32") == 3.0
+
+
+def test_an_iteration_starts_with_its_environment_and_policy_table(phases: list[Phase]) -> None:
+    assert [phase.name for phase in phases] == ["env only", "policy table"]
+
+
+@pytest.mark.parametrize("engine", ["bars", "samples"])
+def test_the_epochs_alone_take_the_updates_optimiser_steps(engine: str) -> None:
+    data = synthetic_problem(num_bars=400, window=8)
+    config = resolve_for(data[0], replace(TINY, engine=engine, minibatch_size=8))
+    it = start_iteration(data, config)
+    _, batch, _ = jax.eval_shape(it.engine.collect, it.state.params, it.state.acting, jax.random.key(0), data)
+    whole, _ = jax.eval_shape(make_update(it.env, config, it.engine), it.state, data)
+    alone, _ = jax.eval_shape(epochs_only(it), it.state, (data, batch))
+    assert alone == whole
+
+
+def test_steps_per_second_prints_measured_time_over_the_floor(
+    phases: list[Phase], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    iteration = replace(phases[-1], name="iteration")
+    monkeypatch.setattr(steps_per_second, "measure_phases", lambda *args, **timing: [*phases, iteration])
+    monkeypatch.setattr(steps_per_second, "measure_rates", lambda: RATES)
+    flags = "--num-bars 400 --window 8 --num-envs 4 --num-steps 4 --hidden-sizes 8 --minibatch-size 8 --sample-envs 2"
+    assert steps_per_second.main([*flags.split(), "--out", str(tmp_path)]) == 0
+    row = result(tmp_path, "steps_per_second")["rows"][-1]
+    assert row["x floor"] == pytest.approx(row["run s"] / row["floor s"])
+
+
+def test_roofline_prints_every_phases_share_of_its_floor(
+    phases: list[Phase], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(roofline, "measure_phases", lambda *args, **timing: phases)
+    flags = "--matrix-size 64 --copy-mib 1 --num-bars 400 --window 8 --bar-envs 16 --sample-envs 8"
+    assert roofline.main([*flags.split(), "--out", str(tmp_path)]) == 0
+    assert all(row["share of floor"] > 0 for row in result(tmp_path, "roofline")["rows"])
+
+
+def test_a_second_benchmark_is_added_to_the_devices_file(curve: Curve, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time_to_quality, "learn_planted", lambda *args, **limits: curve)
+        for label in ("one", "two"):
+            flags = f"--trainers bars --train-bars 300 --unseen-bars 200 --label {label}"
+            time_to_quality.main([*flags.split(), "--out", str(tmp_path)])
+    assert result(tmp_path, "time_to_quality one")["rows"] == result(tmp_path, "time_to_quality two")["rows"]
+
+
+def test_a_level_that_was_not_reached_is_said_so(curve: Curve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(time_to_quality, "learn_planted", lambda *args, **limits: curve)
+    flags = "--trainers bars --train-bars 300 --unseen-bars 200 --level 1000"
+    assert time_to_quality.main([*flags.split(), "--out", str(tmp_path)]) == 0
+    row = result(tmp_path, "time_to_quality")["rows"][0]
+    assert (row["reached"], row["seconds"]) == (False, None)
+
+
+def test_a_curve_has_a_point_a_validation(curve: Curve) -> None:
+    assert [point.update for point in curve.points] == [1, 2]
+
+
+def test_shared_compilations_end_with_the_block() -> None:
+    before = jax.config.jax_compilation_cache_dir
+    with shared_compilations():
+        assert jax.config.jax_compilation_cache_dir != before
+    assert jax.config.jax_compilation_cache_dir == before
+
+
+def test_joint_model_compares_both_layouts_and_draws_them(
+    curve: Curve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(joint_model, "learn_planted", lambda *args: curve)
+    monkeypatch.setattr(joint_model, "planted_hourly", planted_regime)
+    picture = tmp_path / "joint.png"
+    flags = f"--train-bars 300 --unseen-bars 200 --seeds 0 1 --picture {picture}"
+    assert joint_model.main([*flags.split(), "--out", str(tmp_path)]) == 0
+    assert {row["columns"] for row in result(tmp_path, "joint_model")["rows"]} == {51, 58}
+    assert picture.stat().st_size > 5_000
+
+
+def test_regularisation_reports_the_gap_of_every_setting(
+    curve: Curve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(regularisation, "learn_planted", lambda *args: curve)
+    picture = tmp_path / "regularisation.png"
+    flags = f"--train-bars 300 --unseen-bars 200 --seeds 0 --picture {picture}"
+    assert regularisation.main([*flags.split(), "--out", str(tmp_path)]) == 0
+    record = result(tmp_path, "regularisation")
+    assert [row["setting"] for row in record["rows"]] == list(regularisation.SETTINGS)
+    assert all(run["gap"] == run["train final"] - run["final"] for run in record["details"])
+    assert picture.stat().st_size > 5_000
+
+
+def test_first_layer_names_the_fastest_implementation(tmp_path: Path) -> None:
+    flags = "--rows 16 --widths 4 --window 4 --num-features 2 --num-context 1 --repeats 1 --budget-seconds 0.1"
+    assert first_layer.main([*flags.split(), "--out", str(tmp_path)]) == 0
+    record = result(tmp_path, "first_layer")
+    assert {row["method"] for row in record["rows"]} == set(first_layer.METHODS)
+    (best,) = record["summary"].values()
+    fastest = min(record["rows"], key=lambda row: row["run s"])
+    assert best == f"{fastest['method']} {fastest['precision']}"
+
+
+def test_market_build_times_the_hourly_context_alone(tmp_path: Path) -> None:
+    flags = "--num-bars 400 --window 8 --repeats 1 --layout v5.6.0"
+    assert market_build.main([*flags.split(), "--out", str(tmp_path)]) == 0
+    record = result(tmp_path, "market_build")
+    assert record["summary"]["hourly context ms"] > 0
+
+
+TINY_PEERS = (
+    "--num-bars 400 --window 8 --num-steps 4 --hidden-sizes 8 --update-epochs 1 --repeats 1 --budget-seconds 0.1"
+)
+
+
+def test_peers_run_the_purejaxrl_style_trainer(tmp_path: Path) -> None:
+    pytest.importorskip("gymnax")
+    flags = f"{TINY_PEERS} --trainers purejaxrl --purejaxrl-envs 4 --minibatch-sizes 8 --equal-trainers"
+    assert peers.main([*flags.split(), "--out", str(tmp_path)]) == 0
+    (row,) = result(tmp_path, "peers")["rows"]
+    assert (row["samples"], row["minibatch"]) == (16, 8)
+
+
+def test_peers_name_a_missing_library_and_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "stable_baselines3", None)
+    assert peers.main([*TINY_PEERS.split(), "--trainers", "sb3", "--no-write"]) == 2
+    message = capsys.readouterr().err.strip()
+    assert "stable_baselines3 is not installed" in message
+    assert 'pip install "jtf[bench]"' in message
+    assert "\n" not in message
+
+
+def test_benchmarks_import_where_only_the_engines_libraries_are_installed() -> None:
+    absent = (
+        "tyro rich pyarrow exchange_calendars safetensors tensorboardX gymnasium gymnax matplotlib torch "
+        "stable_baselines3"
+    ).split()
+    program = f"""
+import importlib, sys
+sys.modules.update(dict.fromkeys({absent!r}))
+from benchmarks.__main__ import BENCHMARKS
+for name in BENCHMARKS:
+    importlib.import_module("benchmarks." + name)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
