@@ -12,7 +12,7 @@ from jax import Array
 
 from jtf_ppo.advantage import gae, normalise
 from jtf_ppo.config import PPOConfig
-from jtf_ppo.engine import Acting, Engine, explained_variance, make_dropout, masked_cover, noisy_rows
+from jtf_ppo.engine import Acting, Engine, explained_variance, is_noisy, make_dropout, masked_cover, noisy_rows
 from jtf_ppo.losses import BarSums, bar_loss
 from jtf_ppo.sampling import bits_to_uniform, cumulative, draw_bits, inverse_cdf, mix_bits
 from jtf_ppo.types import Environment, PyTree, RowTable
@@ -43,7 +43,7 @@ def bar_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, num_row
         return jnp.where(blocks < num_blocks, env.first_row - offset + blocks * length, num_rows)
 
     def loss(
-        params: nnx.State, batch: BarSums, starts: Array, key: Array, table: RowTable | None
+        params: nnx.State, acted: nnx.State, batch: BarSums, starts: Array, key: Array, table: RowTable | None
     ) -> tuple[Array, dict[str, Array]]:
         assert table is not None
         features_key, context_key, dropout_key = jax.random.split(key, 3)
@@ -54,11 +54,13 @@ def bar_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, num_row
             _with_history(table.features, starts, length, env.window), config.feature_noise, features_key
         )
         context = noisy_rows(table.context[rows], config.context_noise, context_key)
-        network = nnx.merge(graph, params)
         dropout = make_dropout(config.dropout, dropout_key)
-        logits, values = network.blocks(features, context, config.first_layer, dropout)
+        logits, values = nnx.merge(graph, params).blocks(features, context, config.first_layer, dropout)
         flat = rows.reshape(-1)
         sums = jax.tree.map(lambda x: x[flat], batch)
+        if is_noisy(config):
+            old_logits, _ = nnx.merge(graph, acted).blocks(features, context, config.first_layer, dropout)
+            sums = sums._replace(log_probs=jax.nn.log_softmax(old_logits).reshape(sums.log_probs.shape))
         # A random offset can leave the only block of a minibatch outside the table.
         total = config.batch_size * jnp.maximum(weight.sum(), 1) / usable
         return bar_loss(

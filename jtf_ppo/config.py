@@ -152,9 +152,13 @@ def resolve(config: PPOConfig, platform: str, address_only: bool, num_rows: int)
 
 
 def _default_num_envs(config: PPOConfig, gpu: bool) -> int:
-    """Powers of two: as many as the device fills, but at least 32 updates in the run."""
+    """Powers of two: as many as the device fills, but at least 12 updates in the run.
+
+    Few large updates and not many small ones: an update sees every bar of the table several times, so a rollout with
+    less than about a sample a bar is learnt by heart.
+    """
     most = 8192 if gpu else 2048
-    wanted = max(1, config.total_steps // (32 * config.num_steps))
+    wanted = max(1, config.total_steps // (12 * config.num_steps))
     return min(most, 1 << (wanted.bit_length() - 1))
 
 

@@ -46,6 +46,11 @@ def entropy(log_probs: Array) -> Array:
     return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
 
 
+def log_prob_of(logits: Array, action: Array) -> Array:
+    """Log-probability of ``action [S]`` under ``logits [S, A]``."""
+    return jnp.take_along_axis(jax.nn.log_softmax(logits), action[:, None], axis=1)[:, 0]
+
+
 def sample_loss(
     logits: Array, values: Array, batch: SampleBatch, weight: Array, config: PPOConfig
 ) -> tuple[Array, dict[str, Array]]:
@@ -56,7 +61,7 @@ def sample_loss(
         return jnp.sum(weight * x) / total
 
     log_probs = jax.nn.log_softmax(logits)
-    log_ratio = jnp.take_along_axis(log_probs, batch.action[:, None], axis=1)[:, 0] - batch.log_prob
+    log_ratio = log_prob_of(logits, batch.action) - batch.log_prob
     ratio = jnp.exp(log_ratio)
     clipped = jnp.clip(ratio, 1.0 - config.clip_eps, 1.0 + config.clip_eps)
     policy = -mean(jnp.minimum(ratio * batch.advantage, clipped * batch.advantage))

@@ -7,8 +7,8 @@ from jax import Array
 
 from jtf_ppo.advantage import gae, normalise
 from jtf_ppo.config import PPOConfig
-from jtf_ppo.engine import Acting, Engine, explained_variance, make_dropout, masked_cover, noisy_rows
-from jtf_ppo.losses import SampleBatch, sample_loss
+from jtf_ppo.engine import Acting, Engine, explained_variance, is_noisy, make_dropout, masked_cover, noisy_rows
+from jtf_ppo.losses import SampleBatch, log_prob_of, sample_loss
 from jtf_ppo.sampling import bits_to_uniform, cumulative, draw_bits, inverse_cdf, mix_bits
 from jtf_ppo.types import Environment, PyTree, RowTable
 
@@ -17,6 +17,8 @@ def sample_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef) -> E
     """Return the engine for a resolved `config`."""
     assert config.num_envs is not None and config.minibatch_size is not None, "config must be resolved"
     num_samples, size = config.batch_size, config.minibatch_size
+    # A dense observation has no row table to put noise on.
+    noisy = is_noisy(config) if env.address_only else bool(config.dropout)
 
     def collect(
         params: nnx.State, acting: Acting, key: Array, data: PyTree
@@ -27,7 +29,7 @@ def sample_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef) -> E
         return masked_cover(key, num_samples, size)
 
     def loss(
-        params: nnx.State, batch: SampleBatch, indices: Array, key: Array, table: RowTable | None
+        params: nnx.State, acted: nnx.State, batch: SampleBatch, indices: Array, key: Array, table: RowTable | None
     ) -> tuple[Array, dict[str, Array]]:
         features_key, context_key, dropout_key = jax.random.split(key, 3)
         if table is not None:
@@ -37,8 +39,11 @@ def sample_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef) -> E
             )
         weight = (indices < num_samples).astype(jnp.float32)
         picked = jax.tree.map(lambda x: x[jnp.minimum(indices, num_samples - 1)], batch)
-        network = nnx.merge(graph, params)
-        logits, values = network(picked.observation, table, make_dropout(config.dropout, dropout_key))
+        dropout = make_dropout(config.dropout, dropout_key)
+        logits, values = nnx.merge(graph, params)(picked.observation, table, dropout)
+        if noisy:
+            old_logits, _ = nnx.merge(graph, acted)(picked.observation, table, dropout)
+            picked = picked._replace(log_prob=log_prob_of(old_logits, picked.action))
         return sample_loss(logits, values, picked, weight.astype(values.dtype), config)
 
     return Engine(collect, -(-num_samples // size), cover, loss)
@@ -63,11 +68,10 @@ def _collect(
         action = inverse_cdf(cumulative(logits), bits_to_uniform(bits))
         env_state, timestep = env.step(mix_bits(bits), acting.env_state, action, data)
         _, next_values = network(timestep.final_observation, table)
-        log_probs = jax.nn.log_softmax(logits)
         stored = {
             "observation": acting.observation,
             "action": action,
-            "log_prob": jnp.take_along_axis(log_probs, action[:, None], axis=1)[:, 0],
+            "log_prob": log_prob_of(logits, action),
             "values": values,
             "next_values": next_values,
             "reward": timestep.reward,

@@ -89,13 +89,13 @@ def make_update(env: Environment, config: PPOConfig, engine: Engine) -> Update:
     steps_per_update = config.update_epochs * engine.num_minibatches
 
     def minibatch(
-        progress: Progress, inputs: tuple[PyTree, Array], batch: PyTree, table: RowTable | None, update: Array
+        progress: Progress, inputs: tuple[PyTree, Array], state: TrainState, batch: PyTree, table: RowTable | None
     ) -> tuple[Progress, dict[str, Array]]:
         indices, key = inputs
         (loss, metrics), gradient = jax.value_and_grad(engine.loss, has_aux=True)(
-            progress.params, batch, indices, key, table
+            progress.params, state.params, batch, indices, key, table
         )
-        share = (update + progress.done / steps_per_update) / config.total_updates
+        share = (state.update + progress.done / steps_per_update) / config.total_updates
         rate = learning_rate(share, config)
         params, opt_state, norm, skip = apply_gradient(
             optimiser,
@@ -112,13 +112,13 @@ def make_update(env: Environment, config: PPOConfig, engine: Engine) -> Update:
         return Progress(params, opt_state, progress.skipped + skip, streak, progress.done + 1.0, progress.stop), metrics
 
     def epoch(
-        progress: Progress, key: Array, batch: PyTree, table: RowTable | None, update: Array
+        progress: Progress, key: Array, state: TrainState, batch: PyTree, table: RowTable | None
     ) -> tuple[Progress, dict[str, Array]]:
         cover_key, loss_key = jax.random.split(key)
         inputs = (engine.cover(cover_key, batch), jax.random.split(loss_key, engine.num_minibatches))
 
         def run(progress: Progress) -> tuple[Progress, dict[str, Array]]:
-            progress, metrics = jax.lax.scan(lambda p, x: minibatch(p, x, batch, table, update), progress, inputs)
+            progress, metrics = jax.lax.scan(lambda p, x: minibatch(p, x, state, batch, table), progress, inputs)
             return progress, jax.tree.map(jnp.sum, metrics)
 
         if not config.target_kl:
@@ -137,7 +137,7 @@ def make_update(env: Environment, config: PPOConfig, engine: Engine) -> Update:
             state.params, state.opt_state, state.skipped, state.streak, jnp.zeros(()), jnp.zeros((), bool)
         )
         progress, sums = jax.lax.scan(
-            lambda p, k: epoch(p, k, batch, table, state.update),
+            lambda p, k: epoch(p, k, state, batch, table),
             progress,
             jax.random.split(epochs_key, config.update_epochs),
         )

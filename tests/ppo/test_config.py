@@ -93,10 +93,10 @@ def test_what_the_user_chose_is_kept():
     assert resolve(chosen, "cpu", True, 1000) == chosen
 
 
-def test_a_short_run_still_has_thirty_two_updates():
-    # 200 000 steps // (32 updates * 128 steps) = 48, rounded down to a power of two: 32 environments, 49 updates.
+def test_a_short_run_still_has_twelve_updates():
+    # 200 000 steps // (12 updates * 128 steps) = 130, rounded down to a power of two: 128 environments, 13 updates.
     config = resolve(PPOConfig(total_steps=200_000), "cpu", True, 10_000)
-    assert (config.num_envs, config.total_updates) == (32, 49)
+    assert (config.num_envs, config.total_updates) == (128, 13)
 
 
 def test_a_run_validates_about_ten_times():

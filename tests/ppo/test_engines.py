@@ -52,13 +52,14 @@ def rollout(config: PPOConfig):
 
 
 def loss_of(config: PPOConfig, key: int = 5, batch_of: PPOConfig | None = None) -> float:
-    """Loss of the first minibatch of an epoch over the rollout of `batch_of` (default: of `config`)."""
+    """Sum of the losses of an epoch's minibatches over the rollout of `batch_of` (default: of `config`)."""
     engine, params, _ = parts(config)
     _, batch, _ = rollout(batch_of or config)
 
     @jax.jit
     def loss(params, batch, table):
-        return engine.loss(params, batch, engine.cover(jax.random.key(6), batch)[0], jax.random.key(key), table)[0]
+        indices = engine.cover(jax.random.key(6), batch)
+        return sum(engine.loss(params, params, batch, i, jax.random.key(key), table)[0] for i in indices)
 
     return float(loss(params, batch, TABLE))
 
@@ -85,7 +86,7 @@ def test_both_engines_take_the_same_optimiser_step_on_one_rollout():
 
         def step(engine, batch):
             (loss, _), gradient = jax.value_and_grad(engine.loss, has_aux=True)(
-                params, batch, engine.cover(jax.random.key(0), batch)[0], jax.random.key(1), table
+                params, params, batch, engine.cover(jax.random.key(0), batch)[0], jax.random.key(1), table
             )
             new, *_ = apply_gradient(
                 optimiser, params, optimiser.init(params), gradient, loss, jnp.float32(0.01), 0.5, WINDOW
@@ -155,7 +156,7 @@ def test_every_target_enters_the_losses_of_an_epoch_once(engine):
     def weights(key, batch, table):
         def value_loss(target, indices):
             used = batch._replace(**{field: target})
-            return ready.loss(params, used, indices, jax.random.key(0), table)[1]["loss/value"]
+            return ready.loss(params, params, used, indices, jax.random.key(0), table)[1]["loss/value"]
 
         slope = jax.grad(value_loss)
         return jax.lax.map(lambda indices: slope(getattr(batch, field), indices), ready.cover(key, batch))
@@ -173,7 +174,7 @@ def test_rows_of_an_epoch_weigh_the_same_within_a_minibatch():
 
     def value_loss(squares, indices):
         used = batch._replace(target_square=squares)
-        return ready.loss(params, used, indices, jax.random.key(0), TABLE)[1]["loss/value"]
+        return ready.loss(params, params, used, indices, jax.random.key(0), TABLE)[1]["loss/value"]
 
     starts = ready.cover(jax.random.key(1), batch)[0]
     slope = np.asarray(jax.jit(jax.grad(value_loss))(batch.target_square, starts))
@@ -188,7 +189,7 @@ def test_padding_of_a_sample_minibatch_changes_nothing():
     _, batch, _ = rollout(config)
     real, key = np.asarray([3, 1, 31], np.int32), jax.random.key(0)
     padded = np.asarray([3, 1, 31, 32, 32], np.int32)
-    losses = [jax.jit(ready.loss)(params, batch, indices, key, TABLE)[0] for indices in (real, padded)]
+    losses = [jax.jit(ready.loss)(params, params, batch, indices, key, TABLE)[0] for indices in (real, padded)]
     assert losses[1] == pytest.approx(float(losses[0]), rel=1e-6)
 
 
@@ -333,3 +334,15 @@ def test_old_log_probabilities_are_those_of_the_actions_taken():
     logits, _ = evaluate_rows(graph, params, TABLE, ENV.first_row, WINDOW, "gather")
     expected = jax.nn.log_softmax(logits)[batch.observation, batch.action]
     np.testing.assert_allclose(batch.log_prob, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_noise_alone_moves_no_probability_ratio(engine):
+    # Both policies of the ratio see the same noise: with the parameters that acted, it is 1 for every sample.
+    config = configured(engine, feature_noise=1.0, context_noise=1.0, dropout=0.5)
+    ready, params, _ = parts(config)
+    _, batch, _ = rollout(config)
+    indices = ready.cover(jax.random.key(1), batch)[0]
+    _, metrics = jax.jit(ready.loss)(params, params, batch, indices, jax.random.key(2), TABLE)
+    assert float(metrics["train/kl"]) == pytest.approx(0.0, abs=1e-6)
+    assert float(metrics["train/clip_fraction"]) == 0.0

@@ -218,7 +218,7 @@ class _Side:
         def step(params, state, batch):
             everything = jnp.arange(64, dtype=jnp.int32)
             (loss, _), gradient = jax.value_and_grad(engine.loss, has_aux=True)(
-                params, batch, everything, jax.random.key(0), table
+                params, params, batch, everything, jax.random.key(0), table
             )
             return apply_gradient(
                 optimiser, params, state, gradient, loss, jnp.float32(1e-2), config.max_grad_norm, window
