@@ -5,11 +5,11 @@ bandwidth of the device (Williams et al. 2009, "Roofline"). Axis letters: `[T]` 
 `[C]` context columns, `[H]` first width, `[A]` actions. One multiply-add counts as two operations.
 """
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 
 from jtf_ppo.config import PPOConfig
+from jtf_ppo.engine import is_noisy
 from jtf_ppo.window_dense import block_length
 
 STATE_BYTES = 112
@@ -70,8 +70,9 @@ def env_work(config: PPOConfig) -> Work:
 def policy_table_work(config: PPOConfig, sizes: Sizes) -> Work:
     """One forward pass over all rows."""
     first, rest = row_flops(config, sizes)
+    flops = sizes.num_rows * (first + rest) + kernel_transform_flops(config, sizes)
     traffic = WORD_BYTES * sizes.num_rows * (sizes.num_features + sizes.num_context + sizes.num_actions + 1)
-    return Work(sizes.num_rows * (first + rest), traffic + WORD_BYTES * num_parameters(config, sizes))
+    return Work(flops, traffic + WORD_BYTES * num_parameters(config, sizes))
 
 
 def rollout_work(config: PPOConfig, sizes: Sizes) -> Work:
@@ -97,8 +98,9 @@ def rollout_work(config: PPOConfig, sizes: Sizes) -> Work:
 def epochs_work(config: PPOConfig, sizes: Sizes) -> Work:
     """All epochs: forward and backward over rows (bars) or samples.
 
-    The first layer has no input gradient, so it costs two passes; the others three. Bytes: activations written forward
-    and read backward with their gradients, windows or rows read, and the optimiser's passes over the parameters.
+    The first layer has no input gradient, so it costs two passes; the others three. Noise and dropout add a forward
+    pass of the policy that acted. Bytes: activations written forward and read backward with their gradients, windows
+    or rows read, and the optimiser's passes over the parameters.
     """
     assert config.minibatch_size is not None and config.hidden_sizes is not None, "config must be resolved"
     bars = config.engine == "bars"
@@ -108,7 +110,9 @@ def epochs_work(config: PPOConfig, sizes: Sizes) -> Work:
     columns = sizes.num_features + sizes.num_context
     read = 3 * columns if bars else sizes.window * sizes.num_features
     activations = 4 * (sum(config.hidden_sizes) + sizes.num_actions + 1)
-    flops = items * (2 * first + 3 * rest) + minibatches * 2 * kernel_transform_flops(config, sizes)
+    again = int(is_noisy(config))
+    flops = items * ((2 + again) * first + (3 + again) * rest)
+    flops += minibatches * (2 + again) * kernel_transform_flops(config, sizes)
     optimiser = minibatches * OPTIMISER_PASSES * num_parameters(config, sizes)
     traffic = WORD_BYTES * (items * (read + activations) + optimiser)
     return Work(config.update_epochs * flops, config.update_epochs * traffic)
@@ -121,25 +125,24 @@ def row_flops(config: PPOConfig, sizes: Sizes) -> tuple[float, float]:
     rest = sum(2 * fan_in * width for fan_in, width in pairwise(widths)) + 2 * widths[-1] * (sizes.num_actions + 1)
     context = 2 * sizes.num_context * widths[0]
     if config.engine == "bars" and config.first_layer == "fft":
-        return _fourier_flops(sizes.window, sizes.num_features, widths[0]) + context, rest
+        return _fourier_flops(sizes, widths[0]) + context, rest
     return 2 * sizes.window * sizes.num_features * widths[0] + context, rest
 
 
-def _fourier_flops(window: int, num_features: int, width: int) -> float:
-    """Per row: transforms there and back, 2.5 n log2 n each (real input), and a complex product per frequency."""
-    length = block_length(window)
-    points = length + window - 1
-    transforms = 2.5 * points * math.log2(points) * (num_features + width)
-    return (transforms + 8 * (points // 2 + 1) * num_features * width) / length
+def _fourier_flops(sizes: Sizes, width: int) -> float:
+    """Per row, as `jtf_ppo.window_dense.overlap_save` does it: a product a frequency, and frequencies to outputs."""
+    length = block_length(sizes.window)
+    frequencies = (length + sizes.window - 1) // 2 + 1
+    return 8 * frequencies * sizes.num_features * width / length + 4 * frequencies * width
 
 
 def kernel_transform_flops(config: PPOConfig, sizes: Sizes) -> float:
-    """The kernel's own transform, once a minibatch and pass, where the first layer is done by Fourier products."""
+    """The kernel's way to the frequencies, once a minibatch and pass, where the first layer is done there."""
     if config.engine != "bars" or config.first_layer != "fft":
         return 0.0
     assert config.hidden_sizes is not None, "config must be resolved"
-    points = block_length(sizes.window) + sizes.window - 1
-    return 2.5 * points * math.log2(points) * sizes.num_features * config.hidden_sizes[0]
+    frequencies = (block_length(sizes.window) + sizes.window - 1) // 2 + 1
+    return 4 * frequencies * sizes.window * sizes.num_features * config.hidden_sizes[0]
 
 
 def num_parameters(config: PPOConfig, sizes: Sizes) -> int:

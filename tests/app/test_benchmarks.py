@@ -83,10 +83,12 @@ def test_tables_leave_missing_cells_blank() -> None:
 def test_operations_of_a_network_by_hand() -> None:
     sizes = Sizes(num_rows=10, window=4, num_features=3, num_context=2, num_actions=5)
     config = PPOConfig(engine="bars", first_layer="gather", hidden_sizes=(8, 6), num_envs=1, minibatch_size=10)
+    quiet = replace(config, feature_noise=0.0)
     # First layer 2 * (4*3 + 2) * 8 = 224; then 2*8*6 + 2*6*(5+1) = 96 + 72 = 168.
     assert row_flops(config, sizes) == (224, 168)
-    # Ten rows, ten epochs, two passes of the first layer and three of the rest.
-    assert epochs_work(config, sizes).flops == 10 * 10 * (2 * 224 + 3 * 168)
+    # Ten rows, ten epochs, two passes of the first layer and three of the rest; one more of each under noise.
+    assert epochs_work(quiet, sizes).flops == 10 * 10 * (2 * 224 + 3 * 168)
+    assert epochs_work(config, sizes).flops == 10 * 10 * (3 * 224 + 4 * 168)
     # (4*3 + 2 + 1) * 8 + (8+1) * 6 + (6+1) * 6
     assert num_parameters(config, sizes) == 120 + 54 + 42
 
