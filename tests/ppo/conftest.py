@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 SETTINGS = {
     "jax_disable_most_optimizations": True,
@@ -19,6 +20,9 @@ def fast_compiles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     before = {name: jax.config.values[name] for name in settings}
     for name, value in settings.items():
         jax.config.update(name, value)
+    # Whether there is a cache is decided once, at the first compilation of the process.
+    compilation_cache.reset_cache()
     yield
     for name, value in before.items():
         jax.config.update(name, value)
+    compilation_cache.reset_cache()

@@ -12,7 +12,7 @@ EPISODES, LIMIT = 64, 500
 ENV, PARAMS = gymnax_environment("CartPole-v1")
 CONFIG = resolve(
     PPOConfig(
-        total_steps=300_000, num_envs=16, num_steps=128, minibatch_size=256, update_epochs=4, gamma=0.99,
+        total_steps=500_000, num_envs=16, num_steps=128, minibatch_size=256, update_epochs=4, gamma=0.99,
         ent_coef=0.0, learning_rate=1e-3, hidden_sizes=(64, 64), validation_interval=10_000, checkpoint_interval=0,
     ),
     "cpu", address_only=False, num_rows=0,

@@ -1,5 +1,7 @@
 """The optimiser step: schedule, clip, decay, refusal of non-finite gradients, the KL stop."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,6 @@ import pytest
 
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.optimiser import ADAM_EPS, apply_gradient, dense_norm, learning_rate, make_optimiser
-from jtf_ppo.types import RowTable
 from jtf_ppo.update import make_engine, make_state, make_update
 from tests.ppo.toy import assert_trees_close, assert_trees_equal, make_rows, row_environment, tiny_config
 
@@ -129,49 +130,61 @@ def test_no_weight_decay_leaves_a_network_without_gradient_alone():
     assert_trees_equal(after, params)
 
 
-def updated(table: RowTable = TABLE, **changes: object):
-    """``(state before, state after, metrics)`` of the first update of the sample engine."""
-    config = tiny_config(ENV, 60, engine="samples", **changes)
-    graph, state = make_state(ENV, table, config)
-    update = jax.jit(make_update(ENV, config, make_engine(ENV, config, graph, table)))
-    return state, *update(state, table)
+@cache
+def program(**changes: object):
+    """``(state, update)`` of a fresh run of the sample engine: 4 epochs of 2 minibatches an update, 4 updates."""
+    config = tiny_config(ENV, 60, engine="samples", update_epochs=4, **changes)
+    graph, state = make_state(ENV, TABLE, config)
+    return state, jax.jit(make_update(ENV, config, make_engine(ENV, config, graph, TABLE)))
+
+
+def first_update(**changes: object):
+    """``(state, metrics)`` after it."""
+    state, update = program(**changes)
+    return update(state, TABLE)
 
 
 def test_without_a_kl_bound_every_epoch_runs():
-    _, _, metrics = updated(update_epochs=4)
+    _, metrics = first_update()
     assert float(metrics["train/epochs"]) == 4.0
 
 
 def test_a_passed_kl_bound_stops_the_remaining_epochs():
     # The first minibatch moves the policy, so that the second one of the same epoch sees a positive KL.
-    _, _, metrics = updated(update_epochs=4, target_kl=1e-9)
+    _, metrics = first_update(target_kl=1e-9)
     assert float(metrics["train/epochs"]) == 1.0
 
 
 def test_a_kl_bound_that_is_not_passed_changes_nothing():
-    _, free, _ = updated(update_epochs=4)
-    _, bounded, _ = updated(update_epochs=4, target_kl=1e9)
+    free, _ = first_update()
+    bounded, _ = first_update(target_kl=1e9)
     assert_trees_close(bounded.params, free.params, 1e-6)
 
 
 def test_metrics_after_a_kl_stop_are_means_over_the_epochs_that_ran():
-    _, _, stopped = updated(update_epochs=4, target_kl=1e-9)
+    _, metrics = first_update(target_kl=1e-9)
     # ln 3 is the entropy of three equal actions, which the policy has hardly left; a mean over 4 epochs were a quarter.
-    assert float(stopped["train/entropy"]) == pytest.approx(np.log(3.0), rel=0.02)
+    assert float(metrics["train/entropy"]) == pytest.approx(np.log(3.0), rel=0.02)
 
 
-def test_skipped_steps_are_counted_and_stay_in_the_streak():
-    # Not-a-number in every reward: 2 epochs of 2 minibatches are skipped; the streak stays at the limit of 3.
-    table = TABLE._replace(features=TABLE.features.at[:, 0].set(jnp.nan))
-    before, after, metrics = updated(table)
-    assert float(metrics["train/skipped"]) == 4
-    assert float(metrics["train/skip_streak"]) == 3
+def test_skipped_steps_are_counted_and_the_streak_stays_at_its_limit():
+    # Not-a-number in every reward: 4 epochs of 2 minibatches are skipped.
+    before, update = program()
+    after, metrics = update(before, TABLE._replace(features=TABLE.features.at[:, 0].set(jnp.nan)))
+    assert (float(metrics["train/skipped"]), float(metrics["train/skip_streak"])) == (8, 3)
     assert_trees_equal((after.params, after.opt_state), (before.params, before.opt_state))
 
 
+@pytest.mark.parametrize(("streak", "after"), [(0, 0), (2, 0), (3, 3)])
+def test_a_finite_step_ends_a_streak_unless_it_is_full(streak, after):
+    state, update = program()
+    _, metrics = update(state._replace(streak=jnp.int32(streak)), TABLE)
+    assert int(metrics["train/skip_streak"]) == after
+
+
 def test_the_learning_rate_of_an_update_is_logged():
-    # One update of four minibatches: shares 0, 1/4, 2/4, 3/4 of the run.
-    _, _, metrics = updated(total_steps=32)
+    # The first of four updates has 8 of 32 minibatches: shares 0, 1/32 .. 7/32 of the run.
+    _, metrics = first_update()
     config = PPOConfig(learning_rate=1e-2)
-    expected = np.mean([float(learning_rate(jnp.float32(k / 4), config)) for k in range(4)])
+    expected = np.mean([float(learning_rate(jnp.float32(k / 32), config)) for k in range(8)])
     assert float(metrics["train/learning_rate"]) == pytest.approx(expected, rel=1e-5)

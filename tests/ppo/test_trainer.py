@@ -1,6 +1,7 @@
 """A whole run: reproducible, resumable bit for bit, stoppable, and clear about what went wrong."""
 
 import errno
+import functools
 import hashlib
 import shutil
 from dataclasses import replace
@@ -25,12 +26,12 @@ from tests.ppo.toy import assert_trees_equal, make_rows, row_environment, tiny_c
 ENV, TABLE, HELD_OUT = row_environment(), make_rows(60, 31), make_rows(60, 32)
 ENGINES = ("samples", "bars")
 PROGRESS = ("perf/steps_per_second", "perf/eta_seconds", "perf/compile_seconds")
-UPDATES = 4
+UPDATES = 8
 
 
 def configured(engine: str = "samples", **changes: object) -> PPOConfig:
-    """Four updates of 32 samples."""
-    return tiny_config(ENV, 60, engine=engine, **changes)
+    """Eight updates of 32 samples."""
+    return tiny_config(ENV, 60, engine=engine, total_steps=UPDATES * 32, **changes)
 
 
 CONFIG = configured()
@@ -71,11 +72,11 @@ class Recorder:
         return len(self.updates) == self._stop_after
 
 
-def run(config=CONFIG, table=TABLE, stop_after=None, **kwargs):
+def run(config=CONFIG, table=TABLE, stop_after=None, env=ENV, **kwargs):
     """``(result, recorder)`` of a training."""
     recorder = Recorder(stop_after)
     result = train(
-        ENV, table, config, on_update=recorder.on_update, on_validation=recorder.on_validation,
+        env, table, config, on_update=recorder.on_update, on_validation=recorder.on_validation,
         should_stop=recorder.should_stop, **kwargs,
     )  # fmt: skip
     return result, recorder
@@ -117,8 +118,8 @@ def test_environments_start_at_different_rows():
 
 def test_a_run_takes_its_steps_and_says_so():
     result, recorder = run()
-    assert (result.updates, result.steps, result.stopped) == (4, 128, "finished")
-    assert [metrics["steps"] for metrics in recorder.updates] == [32, 64, 96, 128]
+    assert (result.updates, result.steps, result.stopped) == (8, 256, "finished")
+    assert [metrics["steps"] for metrics in recorder.updates] == list(range(32, 257, 32))
 
 
 # Resume
@@ -128,7 +129,7 @@ def test_a_run_takes_its_steps_and_says_so():
 def test_resuming_continues_bit_for_bit(engine, tmp_path):
     config = configured(engine, feature_noise=1.0, validation_interval=1, checkpoint_interval=UPDATES, patience=100)
     whole, uninterrupted = run(config, validation=WANDERING, directory=tmp_path / "whole")
-    half, before = run(config, validation=WANDERING, directory=tmp_path / "half", stop_after=2)
+    half, before = run(config, validation=WANDERING, directory=tmp_path / "half", stop_after=4)
     assert half.stopped == "interrupted"
     resumed, after = run(config, validation=WANDERING, directory=tmp_path / "half", resume=True)
     assert before.updates + after.updates == uninterrupted.updates
@@ -139,7 +140,7 @@ def test_resuming_continues_bit_for_bit(engine, tmp_path):
 
 
 def test_a_crash_after_a_validation_and_before_a_checkpoint_resumes_the_same_choice_of_the_best(tmp_path):
-    config = configured(validation_interval=1, checkpoint_interval=2, total_steps=8 * 32)
+    config = configured(validation_interval=1, checkpoint_interval=2)
     _, uninterrupted = run(config, validation=WANDERING)
     bests = [int(metrics["update"]) for metrics, is_best in uninterrupted.validations if is_best]
     lost = next(update for update in bests if update % 2 and update > 2)
@@ -183,19 +184,19 @@ def test_a_validation_interval_of_zero_never_validates(tmp_path):
 
 
 def test_the_end_of_a_run_is_validated_and_kept_whatever_the_interval(tmp_path):
-    config = replace(CONFIG, validation_interval=3, checkpoint_interval=3)
+    config = replace(CONFIG, validation_interval=5, checkpoint_interval=5)
     _, recorder = run(config, validation=WANDERING, directory=tmp_path)
-    assert [metrics["update"] for metrics, _ in recorder.validations] == [3, 4]
-    assert CheckpointStore(tmp_path / "checkpoints").steps() == [3, 4]
+    assert [metrics["update"] for metrics, _ in recorder.validations] == [5, 8]
+    assert CheckpointStore(tmp_path / "checkpoints").steps() == [5, 8]
 
 
 def test_only_the_newest_two_checkpoints_are_kept(tmp_path):
-    run(replace(CONFIG, checkpoint_interval=1), directory=tmp_path)
+    run(replace(CONFIG, checkpoint_interval=1), directory=tmp_path, stop_after=4)
     assert CheckpointStore(tmp_path / "checkpoints").steps() == [3, 4]
 
 
 def test_the_best_checkpoint_reloaded_scores_what_it_scored(tmp_path):
-    config = replace(CONFIG, validation_interval=1, total_steps=8 * 32)
+    config = replace(CONFIG, validation_interval=1)
     result, recorder = run(config, validation=WANDERING, directory=tmp_path)
     scores = [metrics["val/score"] for metrics, _ in recorder.validations]
     assert result.best_update == 1 + int(np.argmax(scores))
@@ -209,7 +210,7 @@ def test_the_best_checkpoint_reloaded_scores_what_it_scored(tmp_path):
 
 def test_patience_stops_after_that_many_validations_without_a_better_score():
     # The first score is the best; two equal ones follow.
-    config = replace(CONFIG, validation_interval=1, patience=2, total_steps=8 * 32)
+    config = replace(CONFIG, validation_interval=1, patience=2)
     result, _ = run(config, validation=Validation(constant, HELD_OUT))
     assert (result.updates, result.stopped, result.best_update) == (3, "patience", 1)
 
@@ -218,16 +219,16 @@ def test_patience_stops_after_that_many_validations_without_a_better_score():
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A run of four updates with checkpoints 3 and 4, of layout "a"."""
-    directory = tmp_path_factory.mktemp("finished")
-    run(replace(CONFIG, checkpoint_interval=1), directory=directory, identity={"layout": "a"})
+def stopped(tmp_path_factory) -> Path:
+    """A run of layout "a" that was stopped after four updates, with checkpoints 3 and 4."""
+    directory = tmp_path_factory.mktemp("stopped")
+    run(replace(CONFIG, checkpoint_interval=1), stop_after=4, directory=directory, identity={"layout": "a"})
     return directory
 
 
 @pytest.fixture
-def copied(finished, tmp_path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "run"))
+def copied(stopped, tmp_path) -> Path:
+    return Path(shutil.copytree(stopped, tmp_path / "run"))
 
 
 def refuse(directory: Path, config: PPOConfig = CONFIG, layout: str = "a") -> str:
@@ -265,17 +266,15 @@ def test_a_checkpoint_of_another_identity_is_refused(copied):
 
 def test_the_checkpoint_before_a_deleted_damaged_one_resumes(copied):
     shutil.rmtree(copied / "checkpoints" / "4")
-    result, recorder = run(
-        replace(CONFIG, checkpoint_interval=1), directory=copied, resume=True, identity={"layout": "a"}
-    )
-    assert (result.updates, len(recorder.updates)) == (4, 1)
+    _, recorder = run(CONFIG, directory=copied, resume=True, identity={"layout": "a"}, stop_after=1)
+    assert [metrics["update"] for metrics in recorder.updates] == [4]
 
 
 def test_a_full_disk_is_reported_and_leaves_the_previous_checkpoint_readable(copied, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    config = replace(CONFIG, checkpoint_interval=1, total_steps=6 * 32)
+    config = replace(CONFIG, checkpoint_interval=1)
     monkeypatch.setattr(ocp.CheckpointManager, "save", full)
     with pytest.raises(CheckpointError, match="No space left on device") as error:
         run(config, directory=copied, resume=True, identity={"layout": "a"})
@@ -299,19 +298,12 @@ POISONED = TABLE._replace(features=TABLE.features.at[:, 0].set(jnp.nan))
 
 
 def test_three_non_finite_steps_end_the_run_naming_the_last_good_checkpoint(copied):
-    config = replace(CONFIG, checkpoint_interval=1, total_steps=8 * 32)
+    config = replace(CONFIG, checkpoint_interval=1)
     with pytest.raises(DivergedError) as error:
         run(config, table=POISONED, directory=copied, resume=True, identity={"layout": "a"})
     assert "Update 5 diverged: 3 optimiser steps" in str(error.value)
     assert str(copied / "checkpoints" / "4") in str(error.value)
     assert CheckpointStore(copied / "checkpoints").steps() == [3, 4]
-
-
-def test_two_non_finite_steps_do_not_end_the_run():
-    # One epoch in one minibatch is one step an update; the run ends after two updates.
-    config = replace(CONFIG, update_epochs=1, minibatch_size=32, total_steps=64)
-    result, _ = run(config, table=POISONED)
-    assert (result.stopped, result.skipped_updates) == ("finished", 2)
 
 
 def test_divergence_without_a_checkpoint_says_so():
@@ -326,6 +318,7 @@ class Counter:
     """How often a function was traced."""
 
     def __init__(self, function):
+        functools.update_wrapper(self, function)  # The name is part of the compiled program.
         self.calls, self._function = 0, function
 
     def __call__(self, *args):
@@ -342,11 +335,11 @@ def test_later_updates_trace_nothing_again(engine, monkeypatch):
 
     monkeypatch.setattr(trainer, "make_update", counted)
     traces = []
-    for updates in (1, 4):
+    for updates in (1, UPDATES):
         counters.clear()
         env = replace(ENV, reset=Counter(ENV.reset), step=Counter(ENV.step))
         counters.update(reset=env.reset, step=env.step)
-        train(env, TABLE, configured(engine, total_steps=32 * updates))
+        run(configured(engine), env=env, stop_after=updates)
         traces.append({name: counter.calls for name, counter in counters.items()})
     # The bar engine asks for the shapes of the metrics once before its scan.
     assert traces[0] == traces[1] == {"reset": 1, "step": 2 if engine == "bars" else 1, "update": 1}
