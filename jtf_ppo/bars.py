@@ -12,7 +12,7 @@ from jax import Array
 
 from jtf_ppo.advantage import gae, normalise
 from jtf_ppo.config import PPOConfig
-from jtf_ppo.engine import Acting, Engine, explained_variance, is_noisy, make_dropout, masked_cover, noisy_rows
+from jtf_ppo.engine import Acting, Engine, is_noisy, make_dropout, masked_cover, noisy_rows, rollout_metrics
 from jtf_ppo.losses import BarSums, bar_loss
 from jtf_ppo.sampling import bits_to_uniform, cumulative, draw_bits, inverse_cdf, mix_bits
 from jtf_ppo.types import Environment, PyTree, RowTable
@@ -146,13 +146,8 @@ def _collect(
         config.gamma, config.gae_lambda,
     )  # fmt: skip
     sums = sum_by_row(rollout["row"], rollout["action"], advantages, row_values, jax.nn.log_softmax(logits))
-    shares = jnp.bincount(rollout["action"].reshape(-1).astype(jnp.int32), length=env.num_actions) / config.batch_size
-    metrics = {
-        "train/reward": rollout["reward"].mean(),
-        "train/explained_variance": explained_variance(values, advantages),
-        **{f"train/action_share_{a}": shares[a] for a in range(env.num_actions)},
-        **{f"train/{name}": total / config.num_steps for name, total in totals.items()},
-    }
+    env_metrics = {name: total / config.num_steps for name, total in totals.items()}
+    metrics = rollout_metrics(rollout["reward"], rollout["action"], values, advantages, env_metrics, env.num_actions)
     return acting, sums, metrics
 
 

@@ -59,10 +59,21 @@ def make_dropout(rate: float, key: Array) -> Dropout | None:
     return Dropout(rate, key) if rate else None
 
 
-def explained_variance(values: Array, advantages: Array) -> Array:
-    """``1 - var(target - value) / var(target)`` over a rollout; the target is ``advantage + value``."""
-    targets = advantages + values
-    return 1.0 - advantages.var() / jnp.maximum(targets.var(), 1e-12)
+def rollout_metrics(
+    rewards: Array, actions: Array, values: Array, advantages: Array, env_metrics: dict[str, Array], num_actions: int
+) -> dict[str, Array]:
+    """Metrics of one rollout, all inputs ``[N, B]`` but `env_metrics` (scalars, already averaged).
+
+    Explained variance is ``1 - var(target - value) / var(target)`` with the target ``advantage + value``.
+    """
+    shares = jnp.bincount(actions.reshape(-1).astype(jnp.int32), length=num_actions) / actions.size
+    unexplained = advantages.var() / jnp.maximum((advantages + values).var(), 1e-12)
+    return {
+        "train/reward": rewards.mean(),
+        "train/explained_variance": 1.0 - unexplained,
+        **{f"train/action_share_{a}": shares[a] for a in range(num_actions)},
+        **{f"train/{name}": value for name, value in env_metrics.items()},
+    }
 
 
 def noisy_rows(rows: Array, scale: float, key: Array) -> Array:

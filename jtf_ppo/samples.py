@@ -7,7 +7,7 @@ from jax import Array
 
 from jtf_ppo.advantage import gae, normalise
 from jtf_ppo.config import PPOConfig
-from jtf_ppo.engine import Acting, Engine, explained_variance, is_noisy, make_dropout, masked_cover, noisy_rows
+from jtf_ppo.engine import Acting, Engine, is_noisy, make_dropout, masked_cover, noisy_rows, rollout_metrics
 from jtf_ppo.losses import SampleBatch, log_prob_of, sample_loss
 from jtf_ppo.sampling import bits_to_uniform, cumulative, draw_bits, inverse_cdf, mix_bits
 from jtf_ppo.types import Environment, PyTree, RowTable
@@ -94,11 +94,6 @@ def _collect(
         normalise(advantages),
         advantages + values,
     )
-    shares = jnp.bincount(rollout["action"].reshape(-1), length=env.num_actions) / config.batch_size
-    metrics = {
-        "train/reward": rollout["reward"].mean(),
-        "train/explained_variance": explained_variance(values, advantages),
-        **{f"train/action_share_{a}": shares[a] for a in range(env.num_actions)},
-        **{f"train/{name}": value.mean() for name, value in rollout["metrics"].items()},
-    }
+    env_metrics = jax.tree.map(jnp.mean, rollout["metrics"])
+    metrics = rollout_metrics(rollout["reward"], rollout["action"], values, advantages, env_metrics, env.num_actions)
     return acting, jax.tree.map(lambda x: x.reshape(config.batch_size, *x.shape[2:]), batch), metrics
