@@ -102,7 +102,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--unseen-bars", type=int, default=UNSEEN_BARS)
     parser.add_argument("--filler", type=float, default=0.3, help="standard deviation of the columns without meaning")
     parser.add_argument("--updates", type=int, default=30)
-    parser.add_argument("--num-envs", type=int, default=8192 if gpu else 512)
+    parser.add_argument("--num-envs", type=int, default=8192 if gpu else 1024)
     parser.add_argument("--num-steps", type=int, default=128)
     parser.add_argument("--minibatch-size", type=int, default=2048)
     parser.add_argument("--update-epochs", type=int, default=4)

@@ -32,22 +32,25 @@ def phase_row(phase: Phase, config: PPOConfig, rates: Rates) -> Row:
         "floor s": floor,
         "x floor": measured.run_seconds / floor,
         "Gflop": phase.work.flops / 1e9,
+        "XLA Gflop": measured.compiler_flops / 1e9,
         "MB": phase.work.bytes / 1e6,
         "lower s": measured.lower_seconds,
         "compile s": measured.compile_seconds,
         "temp MB": measured.temporary_bytes / 1e6,
         "temp B/sample": measured.temporary_bytes / config.batch_size,
         "argument MB": measured.argument_bytes / 1e6,
+        "output MB": measured.output_bytes / 1e6,
     }
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     gpu = jax.default_backend() == "gpu"
+    sweep = [4096, 16_384, 65_536] if gpu else [1024, 4096, 16_384]
     parser = make_parser(__doc__)
     add_timing_flags(parser)
     parser.add_argument("--num-bars", type=int, default=140_000 if gpu else 8_000)
     parser.add_argument("--window", type=int, default=100)
-    parser.add_argument("--num-envs", type=int, nargs="*", default=[1024, 4096, 16_384], help="sweep, bar engine")
+    parser.add_argument("--num-envs", type=int, nargs="*", default=sweep, help="sweep, bar engine")
     parser.add_argument("--sample-envs", type=int, nargs="*", default=[512 if gpu else 16], help="sweep, sample engine")
     parser.add_argument("--num-steps", type=int, default=128)
     parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[512, 256, 128])

@@ -57,8 +57,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sample-updates", type=int, default=300, help="the same, sample engine and peer")
     parser.add_argument("--validation-interval", type=int, default=2, help="updates")
     parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[128, 64])
-    parser.add_argument("--update-epochs", type=int, default=10)
-    parser.add_argument("--learning-rate", type=float, default=3e-4)
+    parser.add_argument("--update-epochs", type=int, default=4)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(argv)
 
