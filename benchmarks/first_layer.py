@@ -14,6 +14,7 @@ from flax import nnx
 from jax import Array
 
 from benchmarks.measure import Row, add_timing_flags, make_parser, measure, report
+from jtf.errors import run_command
 from jtf_ppo.window_dense import WindowDense, block_length
 
 METHODS = ("gather", "conv", "fft")
@@ -97,4 +98,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

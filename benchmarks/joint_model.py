@@ -21,6 +21,7 @@ from benchmarks.measure import Row, make_parser, report
 from benchmarks.pictures import new_figure, save_figure
 from jtf.data import load_bars
 from jtf.data.planted import TRAIN_BARS, UNSEEN_BARS, planted_hourly
+from jtf.errors import run_command
 from jtf.splits import SplitConfig, split_bars
 from jtf_env.layouts import DEFAULT_WINDOW, get_layout
 from jtf_env.market import build_market, market_segment, scale_market
@@ -155,4 +156,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks.measure import Row, make_parser, measure, report
 from benchmarks.phases import CRYPTO_BARS_PER_YEAR
 from jtf.data.synthetic import synthetic_bars
+from jtf.errors import run_command
 from jtf_env.bars import Bars
 from jtf_env.features import bar_inputs, context_table
 from jtf_env.layouts import get_layout
@@ -84,4 +85,4 @@ def _mirror_columns(bars: Bars, args: argparse.Namespace) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

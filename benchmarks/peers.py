@@ -19,6 +19,7 @@ import jax
 from benchmarks.measure import Measurement, Row, add_timing_flags, make_parser, measure, report
 from benchmarks.phases import resolve_for, start_iteration, synthetic_problem
 from benchmarks.purejaxrl import MissingPeerError, PeerConfig, gymnax_env, make_peer
+from jtf.errors import run_command
 from jtf.trading import TradingData
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.update import make_update
@@ -180,21 +181,17 @@ def compare(rows: Sequence[Row], label: str) -> Row:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     data = synthetic_problem(args.num_bars, args.window)
-    try:
-        own = [row for name in args.trainers for row in sweep(name, data, args)]
-        best_minibatch = {
-            name: max((row for row in own if row["trainer"] == name), key=lambda row: row["steps/s"])["minibatch"]
-            for name in args.trainers
-        }
-        names = [name for name in args.equal_trainers if name in args.trainers]
-        equal = [_announced(name, data, args, args.equal_envs, best_minibatch[name]) for name in names]
-    except MissingPeerError as error:
-        print(error, file=sys.stderr)
-        return 2
+    own = [row for name in args.trainers for row in sweep(name, data, args)]
+    best_minibatch = {
+        name: max((row for row in own if row["trainer"] == name), key=lambda row: row["steps/s"])["minibatch"]
+        for name in args.trainers
+    }
+    names = [name for name in args.equal_trainers if name in args.trainers]
+    equal = [_announced(name, data, args, args.equal_envs, best_minibatch[name]) for name in names]
     rows = [*({"run": "own best"} | row for row in own), *({"run": "equal samples"} | row for row in equal)]
     report("peers", rows, args, compare(own, "own best settings") | compare(equal, "equal samples an iteration"))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

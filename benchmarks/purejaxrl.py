@@ -19,12 +19,13 @@ from flax import nnx
 from jax import Array
 from jax.nn.initializers import orthogonal
 
+from jtf.errors import UserError
 from jtf.trading import TradingData
 
 PyTree = Any
 
 
-class MissingPeerError(RuntimeError):
+class MissingPeerError(UserError):
     """A library of the ``bench`` extra is not installed."""
 
     def __init__(self, library: str):

@@ -19,6 +19,7 @@ from benchmarks.learning import learn_planted, num_bars_for, optimum_returns, sh
 from benchmarks.measure import Row, make_parser, report
 from benchmarks.pictures import new_figure, save_figure
 from jtf.data.planted import TRAIN_BARS, UNSEEN_BARS, planted_regime
+from jtf.errors import run_command
 from jtf_ppo import PPOConfig
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -128,4 +129,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

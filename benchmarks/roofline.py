@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from benchmarks.floors import Rates
 from benchmarks.measure import Row, add_timing_flags, make_parser, measure, report
 from benchmarks.phases import Phase, measure_phases, resolve_for, synthetic_problem
+from jtf.errors import run_command
 from jtf_ppo.config import PPOConfig
 
 
@@ -102,4 +103,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -15,6 +15,7 @@ from benchmarks.floors import Rates
 from benchmarks.measure import Row, add_timing_flags, make_parser, peak_bytes, report
 from benchmarks.phases import Phase, measure_phases, resolve_for, synthetic_problem
 from benchmarks.roofline import measure_rates, rates_summary
+from jtf.errors import run_command
 from jtf_ppo.config import PPOConfig
 
 
@@ -93,4 +94,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

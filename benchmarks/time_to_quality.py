@@ -15,8 +15,9 @@ import jax
 from benchmarks.learning import Curve, learn_planted, num_bars_for, optimum_returns
 from benchmarks.measure import Row, make_parser, report
 from benchmarks.peer_learning import learn_peer
-from benchmarks.purejaxrl import MissingPeerError, PeerConfig
+from benchmarks.purejaxrl import PeerConfig
 from jtf.data.planted import TRAIN_BARS, UNSEEN_BARS, Planted, planted_regime
+from jtf.errors import run_command
 from jtf_ppo import PPOConfig
 
 
@@ -107,11 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = []
     for trainer in args.trainers:
         print(f"{trainer}: at most {args.max_seconds:g} s", flush=True)
-        try:
-            curve = run(args, trainer, planted, limits)
-        except MissingPeerError as error:
-            print(error, file=sys.stderr)
-            return 2
+        curve = run(args, trainer, planted, limits)
         rows.append(curve_row(trainer, curve, optimum, args.level))
     report("time_to_quality", rows, args, {"optimum, net log return": optimum, **ratios(rows)})
     return 0
@@ -133,4 +130,4 @@ def ratios(rows: Sequence[Row]) -> Row:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -28,6 +28,7 @@ from benchmarks.learning import Curve, learn_planted, num_bars_for, shared_compi
 from benchmarks.measure import device_info, device_slug, format_table, measure
 from benchmarks.phases import Phase, epochs_only, measure_phases, resolve_for, start_iteration, synthetic_problem
 from jtf.data.planted import planted_regime
+from jtf.errors import run_command
 from jtf_ppo import PPOConfig
 from jtf_ppo.update import make_update
 
@@ -223,7 +224,8 @@ def test_peers_name_a_missing_library_and_the_remedy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "stable_baselines3", None)
-    assert peers.main([*TINY_PEERS.split(), "--trainers", "sb3", "--no-write"]) == 2
+    flags = f"{TINY_PEERS} --trainers sb3 --no-write"
+    assert run_command(lambda: peers.main(flags.split())) == 2
     message = capsys.readouterr().err.strip()
     assert "stable_baselines3 is not installed" in message
     assert 'pip install "jtf[bench]"' in message
