@@ -248,10 +248,10 @@ def test_actions_of_a_rollout_match_the_policy(engine):
     assert chi_square(4096 * shares, 4096 * probabilities) < 13.8
 
 
-def test_an_action_says_nothing_about_the_start_row_drawn_from_the_same_word():
+def test_an_action_says_nothing_about_what_the_environment_draws_from_the_same_word():
     bits = jax.random.bits(jax.random.key(1), (60_000,), jnp.uint32)
     action = np.asarray((bits_to_uniform(bits) * 3).astype(jnp.int32))
-    start = np.asarray(mix_bits(bits) % 20)
+    start = np.asarray((bits_to_uniform(mix_bits(bits)) * 20).astype(jnp.int32))
     counts = np.histogram2d(action, start, bins=(3, 20))[0]
     # Independent uniform cells: 60 - 1 degrees of freedom, 99.9 % quantile 98.3.
     assert chi_square(counts, np.full((3, 20), 1000.0)) < 98.3

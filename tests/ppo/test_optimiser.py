@@ -182,6 +182,12 @@ def test_a_finite_step_ends_a_streak_unless_it_is_full(streak, after):
     assert int(metrics["train/skip_streak"]) == after
 
 
+def test_every_update_hands_on_a_new_key():
+    before, _ = program()
+    after, _ = first_update()
+    assert (after.key != before.key).any()
+
+
 def test_the_learning_rate_of_an_update_is_logged():
     # The first of four updates has 8 of 32 minibatches: shares 0, 1/32 .. 7/32 of the run.
     _, metrics = first_update()

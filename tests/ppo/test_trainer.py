@@ -215,6 +215,15 @@ def test_patience_stops_after_that_many_validations_without_a_better_score():
     assert (result.updates, result.stopped, result.best_update) == (3, "patience", 1)
 
 
+def test_patience_counts_on_after_a_resume(tmp_path):
+    # Best at update 1, worse at 2, 3 | 4, 5.
+    config = replace(CONFIG, validation_interval=1, checkpoint_interval=1, patience=4)
+    kwargs = {"validation": Validation(constant, HELD_OUT), "directory": tmp_path}
+    run(config, stop_after=3, **kwargs)
+    result, _ = run(config, resume=True, **kwargs)
+    assert (result.updates, result.stopped, result.best_update) == (5, "patience", 1)
+
+
 # Damage
 
 
