@@ -16,17 +16,20 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from benchmarks.learning import Curve, learn, learn_planted, num_bars_for, optimum_returns, shared_compilations
+from benchmarks.learning import (
+    Curve,
+    learn,
+    learn_planted,
+    num_bars_for,
+    optimum_returns,
+    real_problem,
+    shared_compilations,
+)
 from benchmarks.measure import Row, make_parser, report
 from benchmarks.pictures import new_figure, save_figure
-from jtf.data import load_bars
 from jtf.data.planted import TRAIN_BARS, UNSEEN_BARS, planted_hourly
 from jtf.errors import run_command
-from jtf.splits import SplitConfig, split_bars
-from jtf_env.layouts import DEFAULT_WINDOW, get_layout
-from jtf_env.market import build_market, market_segment, scale_market
-from jtf_env.params import make_params
-from jtf_env.scaler import fit_scaler
+from jtf_env.layouts import get_layout
 from jtf_ppo import PPOConfig
 
 PLANTED = "planted hourly"
@@ -44,19 +47,8 @@ def planted_row(args: argparse.Namespace, layout: str, seed: int) -> Row:
 
 def real_row(args: argparse.Namespace, layout: str, seed: int, symbol: str) -> Row:
     """Train one layout on the training segment of real bars, split as `jtf.train` splits them."""
-    bars = load_bars(symbol, args.real)
-    chosen = get_layout(layout)
-    # Both layouts start at the later warm-up, so that they are scored on the same bars.
-    first_bar = max(get_layout(name).first_bar() for name in LAYOUTS)
-    segments = split_bars(len(bars), first_bar, DEFAULT_WINDOW, SplitConfig())
-    natural = build_market(bars, chosen)
-    rows = slice(None, segments["train"].stop)
-    scaler = fit_scaler(np.asarray(natural.features[rows]), np.asarray(natural.context[rows]), chosen.warmup)
-    market = scale_market(natural, scaler)
-    training, validation = (
-        market_segment(market, segments[name].start, segments[name].stop) for name in ("train", "validation")
-    )
-    curve = learn(training, validation, make_params(bars.asset_class, "log_return"), make_config(args, seed))
+    training, validation, params = real_problem(symbol, args.real, layout)
+    curve = learn(training, validation, params, make_config(args, seed))
     return curve_row(symbol, layout, seed, curve, 1.0, 1.0)
 
 

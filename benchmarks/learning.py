@@ -6,20 +6,24 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax import Array
 from jax.experimental.compilation_cache import compilation_cache
 
 from benchmarks.phases import on_device, resolve_for
 from benchmarks.purejaxrl import PeerConfig
+from jtf.data import load_bars
 from jtf.data.planted import Planted
-from jtf.splits import EMBARGO_EXTRA
+from jtf.splits import EMBARGO_EXTRA, SplitConfig, split_bars
 from jtf.trading import ValidationData, make_environment, make_validation, validate
-from jtf_env.layouts import get_layout
-from jtf_env.market import Market
-from jtf_env.params import EnvParams
+from jtf_env.layouts import DEFAULT_WINDOW, LAYOUTS, get_layout
+from jtf_env.market import Market, build_market, market_segment, scale_market
+from jtf_env.params import EnvParams, make_params
+from jtf_env.scaler import fit_scaler
 from jtf_ppo import PPOConfig, train
 from jtf_ppo.types import Policy, Validation
 
@@ -131,6 +135,26 @@ def learn(
 def learn_planted(planted: Planted, config: PPOConfig, **limits: float) -> Curve:
     """Train on a planted market's training bars, validate on its unseen ones."""
     return learn(planted.segment(planted.train), planted.segment(planted.unseen), planted.params, config, **limits)
+
+
+def real_problem(symbol: str, folder: Path, layout: str) -> tuple[Market, Market, EnvParams]:
+    """Return training market, validation market and parameters of real bars, split and scaled as `jtf.train` does.
+
+    Every layout starts at the latest warm-up of any, so that all are scored on the same bars.
+    """
+    bars = load_bars(symbol, folder)
+    first_bar = max(known.first_bar() for known in LAYOUTS.values())
+    segments = split_bars(len(bars), first_bar, DEFAULT_WINDOW, SplitConfig())
+    natural = build_market(bars, layout)
+    rows = slice(None, segments["train"].stop)
+    scaler = fit_scaler(
+        np.asarray(natural.features[rows]), np.asarray(natural.context[rows]), get_layout(layout).warmup
+    )
+    market = scale_market(natural, scaler)
+    training, validation = (
+        market_segment(market, segments[name].start, segments[name].stop) for name in ("train", "validation")
+    )
+    return training, validation, make_params(bars.asset_class, "log_return")
 
 
 def optimum_returns(planted: Planted) -> tuple[float, float]:

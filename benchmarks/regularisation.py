@@ -3,6 +3,8 @@
 Every setting is trained with several seeds, each another market and another network, without any early stop. Shares
 are of the known optimum on the same bars; a share above 1 on training bars is memory. Filler columns of deviation
 ``filler`` carry nothing and are what can be memorised. ``gap`` is the final training share minus the final unseen one.
+With ``--real FOLDER`` the same settings are trained on real bars instead, and all figures are net log returns a 1 000
+bars on the training and the validation segment.
 """
 
 import argparse
@@ -15,11 +17,20 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.learning import learn_planted, num_bars_for, optimum_returns, shared_compilations
+from benchmarks.learning import (
+    Curve,
+    learn,
+    learn_planted,
+    num_bars_for,
+    optimum_returns,
+    real_problem,
+    shared_compilations,
+)
 from benchmarks.measure import Row, make_parser, report
 from benchmarks.pictures import new_figure, save_figure
 from jtf.data.planted import TRAIN_BARS, UNSEEN_BARS, planted_regime
 from jtf.errors import run_command
+from jtf_env.layouts import DEFAULT_LAYOUT
 from jtf_ppo import PPOConfig
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -29,27 +40,41 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "noise 2": {"feature_noise": 2.0},
     "weight decay 0.3": {"feature_noise": 0.0, "weight_decay": 0.3},
     "dropout 0.5": {"feature_noise": 0.0, "dropout": 0.5},
+    "noise 1, patience 3": {"feature_noise": 1.0, "patience": 3},
 }
 
 
-def run(args: argparse.Namespace, setting: str, seed: int) -> Row:
-    """Train one setting on one market; the curve travels in the row."""
+def planted_row(args: argparse.Namespace, setting: str, seed: int) -> Row:
+    """Train one setting on one planted market, in units of its optimum."""
     num_bars = num_bars_for(args.train_bars, args.unseen_bars)
     planted = planted_regime(num_bars, seed, unseen_bars=args.unseen_bars, filler=args.filler)
-    optimum, train_optimum = optimum_returns(planted)
     curve = learn_planted(planted, make_config(args, setting, seed))
-    unseen, train = curve.final.unseen / optimum, curve.final.train / train_optimum
+    return curve_row("planted regime", setting, seed, curve, *optimum_returns(planted))
+
+
+def real_row(args: argparse.Namespace, setting: str, seed: int, symbol: str) -> Row:
+    """Train one setting on real bars, in net log returns a 1 000 bars."""
+    training, validation, params = real_problem(symbol, args.real, DEFAULT_LAYOUT)
+    curve = learn(training, validation, params, make_config(args, setting, seed))
+    units = ((market.num_bars - market.first_bar) / 1000 for market in (validation, training))
+    return curve_row(symbol, setting, seed, curve, *units)
+
+
+def curve_row(market: str, setting: str, seed: int, curve: Curve, unseen_unit: float, train_unit: float) -> Row:
+    """Return one run's line; the curve travels in it."""
+    unseen, train = curve.final.unseen / unseen_unit, curve.final.train / train_unit
     return {
+        "market": market,
         "setting": setting,
         "seed": seed,
-        "best": curve.best.unseen / optimum,
+        "best": curve.best.unseen / unseen_unit,
         "best update": curve.best.update,
         "final": unseen,
         "train final": train,
         "gap": train - unseen,
         "seconds": curve.final.seconds,
         "updates": [point.update for point in curve.points],
-        "unseen": [point.unseen / optimum for point in curve.points],
+        "unseen": [point.unseen / unseen_unit for point in curve.points],
     }
 
 
@@ -70,12 +95,13 @@ def make_config(args: argparse.Namespace, setting: str, seed: int) -> PPOConfig:
 
 
 def medians(rows: Sequence[Row]) -> list[Row]:
-    """Return one line a setting: medians over the seeds."""
+    """Return one line a market and setting: medians over the seeds."""
     lines = []
-    for setting in dict.fromkeys(row["setting"] for row in rows):
-        runs = [row for row in rows if row["setting"] == setting]
+    for market, setting in dict.fromkeys((row["market"], row["setting"]) for row in rows):
+        runs = [row for row in rows if (row["market"], row["setting"]) == (market, setting)]
         line = {name: statistics.median(r[name] for r in runs) for name in ("best", "final", "train final", "gap")}
-        lines.append({"setting": setting, "seeds": len(runs), **line, "seconds": sum(r["seconds"] for r in runs)})
+        seconds = sum(r["seconds"] for r in runs)
+        lines.append({"market": market, "setting": setting, "seeds": len(runs), **line, "seconds": seconds})
     return lines
 
 
@@ -84,6 +110,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     figure, (axes,) = new_figure(1)
     for setting in dict.fromkeys(row["setting"] for row in rows):
         runs = [row for row in rows if row["setting"] == setting]
+        if len({len(row["updates"]) for row in runs}) > 1:
+            continue  # Patience ends every run elsewhere; its curve is that of its noise.
         shares = np.array([row["unseen"] for row in runs])
         (line,) = axes.plot(runs[0]["updates"], np.median(shares, axis=0), label=setting)
         axes.fill_between(runs[0]["updates"], shares.min(0), shares.max(0), color=line.get_color(), alpha=0.12)
@@ -102,6 +130,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--train-bars", type=int, default=TRAIN_BARS)
     parser.add_argument("--unseen-bars", type=int, default=UNSEEN_BARS)
     parser.add_argument("--filler", type=float, default=0.3, help="standard deviation of the columns without meaning")
+    parser.add_argument("--real", type=Path, help="folder of SYMBOL_15Min files: real bars instead, needs pyarrow")
+    parser.add_argument("--symbols", nargs="+", default=["SPY", "BTCUSDT"], help="with --real")
     parser.add_argument("--updates", type=int, default=30)
     parser.add_argument("--num-envs", type=int, default=8192 if gpu else 1024)
     parser.add_argument("--num-steps", type=int, default=128)
@@ -121,9 +151,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         for setting in args.settings:
             for seed in args.seeds:
                 print(f"{setting}, seed {seed}", flush=True)
-                rows.append(run(args, setting, seed))
+                if args.real is None:
+                    rows.append(planted_row(args, setting, seed))
+                else:
+                    rows += [real_row(args, setting, seed, symbol) for symbol in args.symbols]
     report("regularisation", medians(rows), args, details=rows)
-    if not args.no_write:
+    if args.real is None and not args.no_write:
         draw(rows, args.picture)
     return 0
 
