@@ -1,6 +1,8 @@
 """Checkpoints through Orbax: complete, committed atomically, the newest two and the best one kept."""
 
+import errno
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,8 @@ from jtf_ppo.errors import CheckpointError
 
 KEEP = 2
 """Newest checkpoints kept: a crash while one is written leaves the one before it."""
+OVERHEAD = 2**20
+"""Bytes a checkpoint may take beside its arrays."""
 
 
 class CheckpointStore:
@@ -47,6 +51,7 @@ class CheckpointStore:
         record = {"identity": self.identity, "host": host, "arrays": _describe(state)}
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record))
         try:
+            self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + OVERHEAD)
             with self._manager(create=True) as manager:
                 manager.save(step, args=items)
         except (OSError, ValueError) as error:
@@ -99,6 +104,13 @@ class CheckpointStore:
         with _quiet(), ocp.CheckpointManager(self.directory, options=options) as manager:
             yield manager
 
+    def _check_space(self, needed: int) -> None:
+        # Where the disk fills up under it, TensorStore prints tracebacks from its own threads.
+        self.directory.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.directory).free
+        if free < needed:
+            raise OSError(errno.ENOSPC, f"no space left on device: {needed:,} bytes needed, {free:,} free")
+
     def _previous(self) -> str:
         steps = self.steps()
         return f"the previous one, {self.path(steps[-1])}, is intact" if steps else "there is no earlier one"
@@ -112,10 +124,10 @@ class CheckpointStore:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back absl's notes on every save, so that the live line stays readable."""
+    """Hold back absl's notes: they would break the live line, and a failure is raised and said in one sentence."""
     logger = logging.getLogger("absl")
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:

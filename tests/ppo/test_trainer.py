@@ -293,6 +293,14 @@ def test_a_full_disk_is_reported_and_leaves_the_previous_checkpoint_readable(cop
     assert len(stored_leaves(copied, config)) > 0
 
 
+def test_a_disk_without_room_for_a_checkpoint_is_reported_before_anything_is_written(copied, monkeypatch):
+    before = sorted(copied.rglob("*"))
+    monkeypatch.setattr("jtf_ppo.checkpoint.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(9, 8, 1))
+    with pytest.raises(CheckpointError, match=r"bytes needed, 1 free.*checkpoints/4, is intact"):
+        run(replace(CONFIG, checkpoint_interval=1), directory=copied, resume=True, identity={"layout": "a"})
+    assert sorted(copied.rglob("*")) == before
+
+
 def test_a_directory_that_cannot_be_made_is_reported(tmp_path):
     # Root ignores permissions, so a file stands where the folder should be.
     blocker = tmp_path / "file"
