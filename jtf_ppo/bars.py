@@ -29,6 +29,7 @@ def bar_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, num_row
     # A random offset shifts the blocks, so one more than ceil(usable / length) is needed to cover every row.
     num_blocks = -(-usable // length) + 1
     size = num_blocks if config.minibatch_size >= usable else max(1, config.minibatch_size // length)
+    num_minibatches = -(-num_blocks // size)
 
     def collect(
         params: nnx.State, acting: Acting, key: Array, data: PyTree
@@ -63,7 +64,7 @@ def bar_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, num_row
             sums = sums._replace(log_probs=jax.nn.log_softmax(old_logits).reshape(sums.log_probs.shape))
         # A random offset can leave the only block of a minibatch outside the table.
         total = config.batch_size * jnp.maximum(weight.sum(), 1) / usable
-        return bar_loss(
+        value, metrics = bar_loss(
             logits.reshape(flat.size, -1),
             values.reshape(-1),
             sums,
@@ -71,8 +72,11 @@ def bar_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, num_row
             total,
             config,
         )
+        # Over the same number of samples for every minibatch, so that their mean is the mean over the samples.
+        share = total * num_minibatches / config.batch_size
+        return value, {name: metric * share for name, metric in metrics.items()}
 
-    return Engine(collect, -(-num_blocks // size), cover, loss)
+    return Engine(collect, num_minibatches, cover, loss)
 
 
 def evaluate_rows(

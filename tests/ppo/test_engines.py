@@ -13,6 +13,7 @@ from jax.extend.core import jaxprs_in_params
 from jtf_ppo.bars import evaluate_rows, sum_by_row
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.engine import Acting, masked_cover
+from jtf_ppo.losses import entropy
 from jtf_ppo.networks import Dropout
 from jtf_ppo.optimiser import apply_gradient, make_optimiser
 from jtf_ppo.sampling import bits_to_uniform, cumulative, inverse_cdf, mix_bits
@@ -110,6 +111,24 @@ def test_a_whole_update_of_either_engine_ends_at_the_same_parameters():
     assert results[1][1]["train/reward"] == pytest.approx(float(results[0][1]["train/reward"]), rel=1e-5)
 
 
+def test_the_entropy_of_an_epoch_of_bars_is_the_mean_over_its_samples_however_they_crowd():
+    # One environment visits few of the rows: 16 samples in 6 minibatches, some of which hold none.
+    config = configured("bars", num_envs=1, num_steps=16, minibatch_size=8)
+    engine, params, _ = parts(config)
+    _, batch, _ = rollout(config)
+
+    @jax.jit
+    def entropy_of_epoch(params, batch, table):
+        def minibatch(starts):
+            return engine.loss(params, params, batch, starts, jax.random.key(5), table)[1]["train/entropy"]
+
+        return jax.lax.map(minibatch, engine.cover(jax.random.key(6), batch)).mean()
+
+    expected = (batch.samples * entropy(batch.log_probs)).sum() / 16
+    assert engine.num_minibatches == 6
+    assert float(entropy_of_epoch(params, batch, TABLE)) == pytest.approx(float(expected), rel=1e-5)
+
+
 def _update(config, engine, params, acting):
     zero = jnp.zeros((), jnp.int32)
     key = jax.random.key_data(jax.random.key(7))
@@ -175,7 +194,7 @@ def test_rows_of_an_epoch_weigh_the_same_within_a_minibatch():
 
     def value_loss(squares, indices):
         used = batch._replace(target_square=squares)
-        return ready.loss(params, params, used, indices, jax.random.key(0), TABLE)[1]["loss/value"]
+        return ready.loss(params, params, used, indices, jax.random.key(0), TABLE)[0]
 
     starts = ready.cover(jax.random.key(1), batch)[0]
     slope = np.asarray(jax.jit(jax.grad(value_loss))(batch.target_square, starts))
