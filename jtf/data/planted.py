@@ -16,10 +16,12 @@ control, where long-only makes a change of mind one order instead of three.
 In *hourly* the row a decision reads carries the drift of the bar it trades: ``h1_return`` of bar `i` (the clock hour
 before the hour of bar `i`) drives bar ``i + 1``; its context is real, and so is the return column, from whose window
 the previous hour can be worked out; the 50 other bar columns are filler of unit deviation. The other tables hold the
-planted column; their other columns are blank, or independent normal variables of deviation `filler`, and nothing but the planted column tells anything, so the
-stated optimum is exact. Filler asks for more bars, not for a better learner: with 50 filler columns of unit deviation,
-100-bar windows and 14 000 training bars, ridge regression at the penalty of unit feature noise correlates with the
-*regime* forecast to 0.57 on unseen bars (share of the optimum about 0.6), without filler to 0.96 (share 0.95 to 1).
+planted column; their other columns are blank, or independent normal variables of deviation `filler`, and nothing but
+the planted column tells anything, so the stated optimum is exact.
+
+Filler asks for more bars, not for a better learner: with 50 filler columns of unit deviation, 100-bar windows and
+14 000 training bars, ridge regression at the penalty of unit feature noise correlates with the *regime* forecast to
+0.57 on unseen bars (share of the optimum about 0.6), without filler to 0.96 (share 0.95 to 1).
 """
 
 from collections.abc import Callable
