@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any, Literal
 
+import jax
 import numpy as np
 import tyro
 
@@ -189,7 +190,10 @@ def learn(exam: Exam, planted: Planted, seed: int) -> np.ndarray:
     settings["total_steps"] = exam.updates * settings["num_envs"] * PPOConfig.num_steps
     interval = max(1, exam.updates // 8)
     config = resolve(
-        PPOConfig(**settings, validation_interval=interval, seed=seed), "cpu", True, market.num_bars - market.first_bar
+        PPOConfig(**settings, validation_interval=interval, seed=seed),
+        jax.default_backend(),
+        True,
+        market.num_bars - market.first_bar,
     )
     validation = make_validation(checked, planted.params, annualisation=math.sqrt(35_040))
     result = train(environment, (market, planted.params), config, validation=validation)
