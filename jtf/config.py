@@ -1,6 +1,7 @@
 """Every setting of a training run: nested frozen dataclasses, each field a flag with its docstring as help."""
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -14,7 +15,7 @@ from jtf.splits import SplitConfig
 from jtf_env.errors import ParamsError
 from jtf_env.layouts import DEFAULT_LAYOUT, DEFAULT_WINDOW, HourVisibility, Layout, get_layout
 from jtf_env.params import REWARD_PRESETS, AssetClass, EnvParams, Fill, check_params, make_params
-from jtf_ppo.config import PPOConfig, check_config
+from jtf_ppo.config import LARGEST_SEED, PPOConfig, check_config
 from jtf_ppo.errors import ConfigError
 
 Mode = Literal["smoke", "quick_test", "standard", "thorough", "production", "extended"]
@@ -28,6 +29,9 @@ MODE_STEPS: dict[str, int] = {
     "extended": 500_000_000,
 }
 """Environment steps of each mode. A mode says how long, never what the hardware decides."""
+
+SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9^=./_-]*")
+"""What a symbol may be; it also names a folder and a file."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,10 @@ def check_run_config(config: RunConfig) -> RunConfig:
     """Return `config`, or raise the error that names the first setting which cannot work. Reads no data."""
     if not config.symbol.strip():
         raise UserError("--symbol is missing; name the symbol to train, e.g. --symbol CLSK.")
+    if not SYMBOL.fullmatch(config.symbol):
+        raise UserError(f"--symbol {config.symbol!r} is no symbol; use letters, digits and . / - _ = ^, e.g. BRK.B.")
+    if not 0 <= config.seed <= LARGEST_SEED:
+        raise UserError(f"--seed {config.seed} must lie in 0..{LARGEST_SEED}.")
     if config.window < 2:
         raise UserError(f"--window {config.window} must be at least 2.")
     run_layout(config)

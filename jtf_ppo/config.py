@@ -1,5 +1,6 @@
 """Every setting of the learner, the checks on them, and the sizes the device decides."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -80,14 +81,18 @@ class PPOConfig:
         return max(1, -(-self.total_steps // self.batch_size))
 
 
+LARGEST_SEED = 2**32 - 1
+"""JAX keeps 32 bits of a seed: a larger one would repeat the run of a smaller one."""
+
 _AT_LEAST = {
     "total_steps": 1, "num_envs": 1, "num_steps": 1, "update_epochs": 1, "minibatch_size": 1, "validation_interval": 0,
     "checkpoint_interval": 0, "patience": 0, "learning_rate": 0.0, "ent_coef": 0.0, "vf_coef": 0.0, "target_kl": 0.0,
-    "feature_noise": 0.0, "context_noise": 0.0, "weight_decay": 0.0, "seed": 0,
+    "feature_noise": 0.0, "context_noise": 0.0, "weight_decay": 0.0,
 }  # fmt: skip
 _WITHIN = {
     "gamma": (0.0, 1.0), "gae_lambda": (0.0, 1.0), "clip_eps": (1e-6, 1.0), "warmup_fraction": (0.0, 1.0),
     "final_fraction": (0.0, 1.0), "dropout": (0.0, 0.95), "max_grad_norm": (1e-6, 1e9),
+    "seed": (0, LARGEST_SEED),
 }  # fmt: skip
 _CHOICES = {
     "engine": ("auto", "bars", "samples"),
@@ -100,8 +105,8 @@ def check_config(config: PPOConfig) -> PPOConfig:
     """Return `config`, or raise `ConfigError` naming the setting that is out of range. None fields pass."""
     for name, low in _AT_LEAST.items():
         value = getattr(config, name)
-        if value is not None and not value >= low:
-            raise ConfigError(f"{name}={value} must be at least {low}.")
+        if value is not None and not low <= value < math.inf:
+            raise ConfigError(f"{name}={value} must be at least {low} and finite.")
     for name, (low_end, high_end) in _WITHIN.items():
         value = getattr(config, name)
         if not low_end <= value <= high_end:

@@ -92,6 +92,9 @@ def test_differences_are_named_by_their_flags():
         (("--env.fee", "-0.1"), "--env.fee"),
         (("--window", "1"), "--window"),
         (("--symbol", ""), "--symbol"),
+        (("--symbol", "../CLSK"), "--symbol"),
+        (("--seed", "-1"), "--seed -1"),
+        (("--seed", str(2**32)), "--seed 4294967296"),
     ],
 )
 def test_impossible_values_are_refused_naming_the_flag(args, named):

@@ -13,6 +13,7 @@ REFUSED = [
     ("ent_coef", -0.1), ("vf_coef", -0.1), ("target_kl", -0.1), ("feature_noise", -1.0), ("context_noise", -1.0),
     ("weight_decay", -0.1), ("seed", -1), ("gamma", 1.1), ("gamma", -0.1), ("gae_lambda", 1.1), ("clip_eps", 0.0),
     ("warmup_fraction", 1.1), ("final_fraction", -0.1), ("dropout", 1.0), ("max_grad_norm", 0.0),
+    ("seed", 2**32), ("learning_rate", math.inf),
     ("learning_rate", math.nan), ("gamma", math.nan), ("engine", "fast"), ("first_layer", "winograd"),
     ("precision", "float16"), ("hidden_sizes", ()), ("hidden_sizes", (64, 0)),
 ]  # fmt: skip
