@@ -35,12 +35,12 @@ def create_run(out: Path, symbol: str) -> Path:
 
 def read_config(run: Path) -> dict[str, Any]:
     """Return ``config.json`` of a run; raise `UserError` where `run` is no run directory."""
-    return _read_json(run / CONFIG, run)
+    return _read_json(run / CONFIG, run, ("config", "data", "segments"))
 
 
 def read_summary(run: Path) -> dict[str, Any]:
     """Return ``summary.json`` of a run; raise `UserError` where there is none."""
-    return _read_json(run / SUMMARY, run)
+    return _read_json(run / SUMMARY, run, ("status",))
 
 
 def last_checkpoint(run: Path) -> Path | None:
@@ -131,10 +131,13 @@ class MetricsLog:
         self._events = SummaryWriter(str(self._run), purge_step=update)
 
 
-def _read_json(path: Path, run: Path) -> dict[str, Any]:
+def _read_json(path: Path, run: Path, needed: tuple[str, ...]) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{run} is not a run directory: it has no {path.name}.")
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        values = json.loads(path.read_text())
+    except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}); the run cannot be used.") from None
+    if not isinstance(values, dict) or not set(needed) <= set(values):
+        raise UserError(f"{path} was not written by jtf (it needs {', '.join(needed)}); name another run.")
+    return values

@@ -1,6 +1,5 @@
 """Bars from files: a folder of ``SYMBOL_15Min.parquet`` (or ``.csv``), or one such file by any name."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,9 +79,3 @@ def read_frame(path: Path) -> pd.DataFrame:
     except Exception as error:  # parsers raise anything on foreign bytes; the user needs the file's name
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise BarsError(f"{path}: cannot be read as {path.suffix[1:]} ({reason}); replace the file.") from error
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of the bytes of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

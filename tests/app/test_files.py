@@ -1,13 +1,10 @@
 """Bars from files: folders, single files, foreign files, hashes."""
 
-import hashlib
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from jtf.data import bars_sha256, load_bars
-from jtf.data.files import file_sha256, find_file
 from jtf_env.bars import COLUMNS
 from jtf_env.errors import BarsError
 
@@ -140,11 +137,6 @@ def test_a_csv_file_without_timestamps_is_refused(tmp_path, frame):
 def test_without_data_the_synthetic_market_of_the_symbol_is_returned():
     bars = load_bars("CLSK")
     assert (bars.symbol, bars.source) == ("CLSK", "synthetic")
-
-
-def test_the_hash_of_a_file_is_the_sha256_of_its_bytes(folder):
-    path = find_file("SPY", folder)
-    assert file_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_the_hash_of_bars_is_the_same_for_the_same_rows_wherever_they_lie(folder):
