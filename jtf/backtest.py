@@ -3,7 +3,7 @@
 import csv
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from rich.console import Console
 from jtf.console import print_metrics
 from jtf.data import bars_sha256, load_bars
 from jtf.errors import UserError, run_command
-from jtf.evaluation import evaluate, evaluate_baselines
+from jtf.evaluation import evaluate, evaluate_baselines, ruin_note
 from jtf.inference import Policy
 from jtf.policy_file import FILE_NAME, load_policy
 from jtf.run_directory import BACKTESTS, BEST, read_config, write_json
@@ -30,8 +30,9 @@ class BacktestConfig:
 
     run: Path
     """Run directory, e.g. runs/CLSK/20260101T120000-ab12cd."""
-    segment: Literal["train", "validation", "test", "all"] = "test"
-    """Segment of the training run's split. all: every bar a decision can be made on, as with --data, --start, --end."""
+    segment: Literal["train", "validation", "test", "all"] | None = None
+    """Segment of the training run's split; all: every bar a decision can be made on. Default: test, or with --data,
+    --start or --end all."""
     data: Path | None = None
     """Other bars than the run's: a folder or file, as in training."""
     start: str | None = None
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_from_args(argv: Sequence[str] | None) -> None:
     """Parse, replay, write and print."""
     config = tyro.cli(BacktestConfig, args=argv, prog="jtf backtest")
+    config = resolve_segment(config)
     stored = read_config(config.run)
     policy = load_policy(config.run / BEST / FILE_NAME)
     bars = load_run_bars(config, stored)
@@ -78,10 +80,21 @@ def run_from_args(argv: Sequence[str] | None) -> None:
     write_json(folder / "metrics.json", record)
 
     console = Console()
-    kind = "SYNTHETIC bars, " if synthetic else ""
+    kind = "SYNTHETIC bars" if synthetic else bars.source
     columns = {"policy": metrics, "buy and hold": baselines["buy_and_hold"]}
-    print_metrics(console, columns, f"{policy.symbol}: {kind}{span[0]} to {span[1]}")
+    print_metrics(console, columns, f"{policy.symbol} on {kind}: {span[0]} to {span[1]}")
+    ruin = ruin_note(backtest, policy.env_params, bars.timestamps)
+    if ruin is not None:
+        console.print(f"  note: {ruin}", highlight=False, soft_wrap=True)
     console.print(f"trades and metrics: {folder}", soft_wrap=True, highlight=False)
+
+
+def resolve_segment(config: BacktestConfig) -> BacktestConfig:
+    """Return `config` with its segment decided; raise `UserError` where two spans are asked for."""
+    elsewhere = bool(config.data or config.start or config.end)
+    if elsewhere and config.segment not in (None, "all"):
+        raise UserError(f"--segment {config.segment} excludes --data, --start and --end; give one or the other.")
+    return replace(config, segment=config.segment or ("all" if elsewhere else "test"))
 
 
 def load_run_bars(config: BacktestConfig, stored: dict[str, Any]) -> Bars:
@@ -104,14 +117,13 @@ def load_run_bars(config: BacktestConfig, stored: dict[str, Any]) -> Bars:
 
 def uses_split(config: BacktestConfig) -> bool:
     """Whether the span is a segment of the run's own split."""
-    spanned = config.start or config.end
-    return config.segment != "all" and config.data is None and not spanned
+    return config.segment != "all"
 
 
 def choose_segment(config: BacktestConfig, stored: dict[str, Any], bars: Bars, policy: Policy) -> Segment:
     """Return the rows to replay; raise `UserError` where fewer than two bars are left."""
     if uses_split(config):
-        return Segment(**stored["segments"][config.segment])
+        return Segment(**stored["segments"][str(config.segment)])
     first = policy.layout.first_bar(policy.window)
     start = max(first, row_of(bars, config.start, "--start", 0))
     stop = row_of(bars, config.end, "--end", len(bars))
@@ -137,8 +149,8 @@ def row_of(bars: Bars, time: str | None, flag: str, default: int) -> int:
 
 def default_name(config: BacktestConfig, span: list[str]) -> str:
     """Return the folder name that says what was replayed."""
-    if uses_split(config) or (config.data is None and not (config.start or config.end)):
-        return config.segment
+    if not (config.data or config.start or config.end):
+        return str(config.segment)
     prefix = f"{config.data.stem}-" if config.data else ""
     return prefix + "-".join(time[:16].replace(":", "").replace("-", "") for time in span)
 

@@ -104,8 +104,9 @@ def print_settings(console: Console, title: str, rows: Iterable[tuple[str, Any]]
 
 
 def print_metrics(console: Console, columns: dict[str, Metrics], title: str) -> None:
-    """Print a table with one metric a row and one backtest a column."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    """Print a heading, and a table with one metric a row and one backtest a column."""
+    console.print(title, style="bold", highlight=False, soft_wrap=True)
+    table = Table()
     table.add_column("metric", no_wrap=True)
     for name in columns:
         table.add_column(name, justify="right")

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from jtf.metrics import Metrics, compute_metrics
 from jtf.splits import Segment
@@ -39,6 +40,16 @@ def evaluate(
     """Play ``actions [T]`` over a segment, once through, and measure it."""
     backtest = run_backtest(market, actions, params, segment.start, segment.stop)
     return backtest_metrics(backtest, actions, market, bars_per_year), backtest
+
+
+def ruin_note(backtest: Backtest, params: EnvParams, timestamps: pd.DatetimeIndex) -> str | None:
+    """Return a sentence where ruin ended a backtest before its last bar, else None; `timestamps` ``[T]``."""
+    if not backtest.terminated:
+        return None
+    time = timestamps[int(backtest.bars[-1])]
+    return (
+        f"ruined at {time:%Y-%m-%d %H:%M} UTC, {params.max_drawdown:.0%} below the peak; nothing was traded after it."
+    )
 
 
 def evaluate_baselines(market: Market, params: EnvParams, segment: Segment, bars_per_year: float) -> dict[str, Metrics]:

@@ -16,7 +16,7 @@ from jtf.config import RunConfig, config_to_dict, parse_config
 from jtf.console import Progress, number, print_metrics, print_settings, print_verdict
 from jtf.data.synthetic import synthetic_market
 from jtf.errors import EXIT_INTERRUPTED, UserError, run_command
-from jtf.evaluation import evaluate, evaluate_baselines
+from jtf.evaluation import evaluate, evaluate_baselines, ruin_note
 from jtf.gating import Verdict, judge
 from jtf.inference import Policy
 from jtf.metrics import Metrics
@@ -32,6 +32,7 @@ from jtf.run_directory import (
     last_checkpoint,
     library_versions,
     read_config,
+    read_summary,
     write_json,
 )
 from jtf.splits import SEGMENTS
@@ -48,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(config: RunConfig, console: Console) -> int:
     """Train as configured; the run directory holds the result. Return the exit code."""
     started = time.time()
+    if config.resume is not None:
+        refuse_finished(config.resume)
     task = prepare(config)
     if config.resume is None:
         directory = create_run(config.out, config.symbol)
@@ -73,6 +76,12 @@ def run(config: RunConfig, console: Console) -> int:
         return EXIT_INTERRUPTED
     finish(task, result, directory, started, console)
     return 0
+
+
+def refuse_finished(directory: Path) -> None:
+    """Raise `UserError` where nothing is left to resume."""
+    if (directory / SUMMARY).is_file() and read_summary(directory)["status"] == "finished":
+        raise UserError(f"--resume {directory} has finished; read its {SUMMARY}, or start a new run.")
 
 
 def refuse_other_bars(task: Task, directory: Path) -> None:
@@ -200,8 +209,11 @@ def finish(task: Task, result: TrainResult, directory: Path, started: float, con
     per_year = task.bars.bars_per_year
     metrics: dict[str, Metrics] = {}
     baselines: dict[str, dict[str, Metrics]] = {}
+    ruins: list[str] = []
     for name in SEGMENTS:
-        metrics[name], _ = evaluate(actions, market, task.params, task.segments[name], per_year)
+        metrics[name], backtest = evaluate(actions, market, task.params, task.segments[name], per_year)
+        ruin = ruin_note(backtest, task.params, task.bars.timestamps)
+        ruins += [f"On {name}, {ruin}"] if ruin is not None else []
         baselines[name] = evaluate_baselines(market, task.params, task.segments[name], per_year)
     measured = {name: asdict(values) for name, values in metrics.items()}
     compared = {n: {b: asdict(values) for b, values in pair.items()} for n, pair in baselines.items()}
@@ -212,6 +224,7 @@ def finish(task: Task, result: TrainResult, directory: Path, started: float, con
         base_summary(task, directory, started, "finished")
         | learner_summary(result, started)
         | {
+            "notes": notes(task) + ruins,
             "metrics": measured,
             "baselines": compared["test"],
             "baselines_by_segment": compared,
@@ -219,7 +232,7 @@ def finish(task: Task, result: TrainResult, directory: Path, started: float, con
             "verdict": asdict(verdict),
         },
     )
-    say_finished(console, task, metrics, baselines["test"], optimum, verdict, directory)
+    say_finished(console, task, metrics, baselines["test"], ruins, optimum, verdict, directory)
 
 
 def known_optimum(task: Task, metrics: dict[str, Metrics]) -> dict[str, dict[str, float | None]] | None:
@@ -333,6 +346,7 @@ def say_finished(
     task: Task,
     metrics: dict[str, Metrics],
     baselines: dict[str, Metrics],
+    ruins: list[str],
     optimum: dict[str, dict[str, float | None]] | None,
     verdict: Verdict,
     directory: Path,
@@ -341,6 +355,8 @@ def say_finished(
     kind = " on SYNTHETIC bars" if task.synthetic else ""
     columns = metrics | {"buy and hold": baselines["buy_and_hold"]}
     print_metrics(console, columns, f"{task.config.symbol}{kind}: best policy after costs (buy and hold: test)")
+    for ruin in ruins:
+        console.print(f"  note: {ruin}", highlight=False, soft_wrap=True)
     if optimum is not None:
         say_optimum(console, optimum["test"])
     print_verdict(console, verdict)

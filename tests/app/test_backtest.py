@@ -5,11 +5,14 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from jtf import backtest
+from jtf.policy_file import FILE_NAME, load_policy
 from jtf.run_directory import read_summary
+from jtf_env.params import EnvParams
 
 
 def result(run, name: str) -> dict:
@@ -59,12 +62,21 @@ def test_other_bars_are_replayed_from_their_first_warm_bar(trained_run, bars_fol
         (["--start", "someday"], "--start"),
         (["--start", "2030-01-01"], "widen the span"),
         (["--data", "/nowhere"], "/nowhere"),
+        (["--segment", "train", "--start", "2024-01-05"], "--segment train excludes"),
     ],
 )
 def test_what_cannot_be_replayed_is_one_sentence(trained_run, args, named, capsys):
     assert backtest.main(["--run", str(trained_run), *args]) == 2
     error = capsys.readouterr().err
     assert named in error and error.count("\n") == 1
+
+
+def test_a_ruined_account_is_said(trained_run, monkeypatch, capsys):
+    careful = replace(load_policy(trained_run / "best" / FILE_NAME), env_params=EnvParams(max_drawdown=1e-4, fee=0.01))
+    monkeypatch.setattr("jtf.backtest.load_policy", lambda path: careful)
+    assert backtest.main(["--run", str(trained_run), "--segment", "train", "--name", "ruined"]) == 0
+    assert result(trained_run, "ruined")["ruined"]
+    assert "ruined at 2024-01-0" in capsys.readouterr().out
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):

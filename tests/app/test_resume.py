@@ -97,6 +97,21 @@ def test_a_corrupt_checkpoint_is_named(copy_of_stopped, capsys):
     assert str(checkpoint) in capsys.readouterr().err
 
 
+def test_a_finished_run_is_refused(trained_run, capsys):
+    before = (trained_run / "summary.json").read_text()
+    assert train.main(["--resume", str(trained_run)]) == 2
+    assert "has finished" in capsys.readouterr().err
+    assert (trained_run / "summary.json").read_text() == before
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"config":', "\xff"])
+def test_a_foreign_config_file_is_named(content, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(content, encoding="latin-1")
+    assert train.main(["--resume", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert str(tmp_path / "config.json") in error and error.count("\n") == 1
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
     assert train.main(["--resume", str(tmp_path)]) == 2
     assert "config.json" in capsys.readouterr().err
