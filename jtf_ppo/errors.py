@@ -14,4 +14,4 @@ class CheckpointError(LearnerError):
 
 
 class DivergedError(LearnerError):
-    """Three updates in a row had a non-finite loss or gradient; the message names the last good checkpoint."""
+    """Three optimiser steps in a row had a non-finite loss or gradient; the message names the last good checkpoint."""

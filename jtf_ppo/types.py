@@ -101,4 +101,4 @@ class TrainResult(NamedTuple):
     """Wall seconds of the updates alone: compile, validation and checkpoints excluded."""
     skipped_updates: int
     stopped: str
-    """Why it ended: ``finished``, ``interrupted``, ``patience`` or ``target steps`` reached earlier."""
+    """Why it ended: ``finished``, ``interrupted`` or ``patience``."""
