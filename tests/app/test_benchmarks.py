@@ -223,11 +223,11 @@ def test_peers_run_the_purejaxrl_style_trainer(tmp_path: Path) -> None:
 def test_peers_name_a_missing_library_and_the_remedy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "stable_baselines3", None)
+    monkeypatch.setitem(sys.modules, "torch", None)
     flags = f"{TINY_PEERS} --trainers sb3 --no-write"
     assert run_command(lambda: peers.main(flags.split())) == 2
     message = capsys.readouterr().err.strip()
-    assert "stable_baselines3 is not installed" in message
+    assert "torch is not installed" in message
     assert 'pip install "jtf[bench]"' in message
     assert "\n" not in message
 
