@@ -49,7 +49,7 @@ class CheckpointStore:
         if step in self.steps():
             return  # Same run, same update: the same numbers (a resumed run passes its own checkpoints again).
         record = {"identity": self.identity, "host": host, "arrays": _describe(state)}
-        items = ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record))
+        items = ocp.args.Composite(state=ocp.args.StandardSave(_without_empty(state)), record=ocp.args.JsonSave(record))
         try:
             self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + OVERHEAD)
             with self._manager(create=True) as manager:
@@ -68,14 +68,14 @@ class CheckpointStore:
                 f"The checkpoint {self.path(step)} holds a network of other sizes; resume it with the settings it was "
                 "made with."
             )
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), _without_empty(like))
         try:
             with self._manager(create=False) as manager:
                 items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
                 state = manager.restore(step, args=items).state
         except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file.
             raise self._damaged(step, error) from error
-        return state, record["host"]
+        return _with_empty(state, like), record["host"]
 
     def record(self, step: int) -> dict[str, Any]:
         """Read and check the JSON record of a checkpoint: ``identity`` and ``host``."""
@@ -132,6 +132,18 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+def _without_empty(tree: Any) -> Any:
+    """`tree` with None for arrays without elements (a layout without context has one), which Orbax cannot save."""
+    return jax.tree.map(lambda leaf: leaf if leaf.size else None, tree)
+
+
+def _with_empty(tree: Any, like: Any) -> Any:
+    """Undo `_without_empty`: the arrays without elements are those of `like`."""
+    stored = iter(jax.tree.leaves(tree))
+    leaves, structure = jax.tree.flatten(like)
+    return jax.tree.unflatten(structure, [next(stored) if leaf.size else leaf for leaf in leaves])
 
 
 def _describe(tree: Any) -> list[str]:

@@ -139,6 +139,16 @@ def test_resuming_continues_bit_for_bit(engine, tmp_path):
     assert (resumed.best_update, resumed.validation) == (whole.best_update, whole.validation)
 
 
+def test_a_layout_without_context_columns_is_saved_and_resumed(tmp_path):
+    env, table = row_environment(context=0), make_rows(60, 31, context=0)
+    config = configured("bars", validation_interval=1, checkpoint_interval=4)
+    check = Validation(constant, table)
+    whole, _ = run(config, table=table, env=env, validation=check)
+    run(config, table=table, env=env, validation=check, directory=tmp_path, stop_after=4)
+    resumed, _ = run(config, table=table, env=env, validation=check, directory=tmp_path, resume=True)
+    assert_trees_equal((resumed.params, resumed.best_params), (whole.params, whole.best_params))
+
+
 def test_a_crash_after_a_validation_and_before_a_checkpoint_resumes_the_same_choice_of_the_best(tmp_path):
     config = configured(validation_interval=1, checkpoint_interval=2)
     _, uninterrupted = run(config, validation=WANDERING)
