@@ -139,14 +139,21 @@ def announce(console: Console, task: Task, directory: Path) -> None:
             ("steps", f"{learner.total_steps:,} in {learner.total_updates} updates"),
             ("rollout", f"{learner.num_envs:,} environments x {learner.num_steps} steps"),
             ("minibatch", f"{learner.minibatch_size:,} {learner.engine}, {learner.update_epochs} epochs"),
-            ("validation", f"every {learner.validation_interval} updates"),
-            ("checkpoint", f"every {learner.checkpoint_interval} updates"),
+            ("validation", every(learner.validation_interval)),
+            ("checkpoint", every(learner.checkpoint_interval)),
             ("seed", learner.seed),
             ("run", directory),
         ],
     )  # fmt: skip
     for note in notes(task):
         console.print(f"  note: {note}", highlight=False, soft_wrap=True)
+
+
+def every(interval: int | None) -> str:
+    """Return how often something done every `interval` updates happens, in words."""
+    if not interval:
+        return "never"
+    return "every update" if interval == 1 else f"every {interval} updates"
 
 
 def learn(task: Task, directory: Path, console: Console, log: MetricsLog, stop: Callable[[], bool]) -> TrainResult:

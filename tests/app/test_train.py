@@ -232,6 +232,11 @@ def test_a_disk_that_fills_up_leaves_one_sentence_and_a_failed_summary(tiny_args
     assert read_summary(run)["status"] == "failed"
 
 
+@pytest.mark.parametrize(("interval", "words"), [(0, "never"), (1, "every update"), (4, "every 4 updates")])
+def test_an_interval_is_said_in_words(interval, words):
+    assert train.every(interval) == words
+
+
 def test_the_terminal_line_shows_what_a_person_watches():
     progress = Progress(Console(), "smoke cpu bars", 10)
     progress._latest = {
