@@ -114,7 +114,7 @@ FULL = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 1 where an exam was failed."""
-    return run_command(lambda: run(tyro.cli(SelftestConfig, args=argv, description=__doc__)))
+    return run_command(lambda: run(tyro.cli(SelftestConfig, args=argv, prog="jtf selftest", description=__doc__)))
 
 
 def run(config: SelftestConfig) -> int:
