@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from jtf_ppo.errors import CheckpointError
 
 KEEP = 2
 """Newest checkpoints kept: a crash while one is written leaves the one before it."""
+FILE_SYSTEM_STATUS = re.compile(r"[A-Z_]{5,}: ")
+"""How TensorStore's errors about files begin, e.g. ``RESOURCE_EXHAUSTED: ``; any other ValueError is a bug."""
 OVERHEAD = 2**20
 """Bytes a checkpoint may take beside its arrays."""
 
@@ -55,6 +58,8 @@ class CheckpointStore:
             with self._manager(create=True) as manager:
                 manager.save(step, args=items)
         except (OSError, ValueError) as error:
+            if isinstance(error, ValueError) and not FILE_SYSTEM_STATUS.match(str(error)):
+                raise
             raise CheckpointError(
                 f"The checkpoint {self.path(step)} cannot be written ({_first_line(error)}); free the disk or "
                 f"choose another --out; {self._previous()}."

@@ -303,6 +303,25 @@ def test_a_full_disk_is_reported_and_leaves_the_previous_checkpoint_readable(cop
     assert len(stored_leaves(copied, config)) > 0
 
 
+def test_a_bug_while_saving_is_not_dressed_up_as_a_full_disk(copied, monkeypatch):
+    def broken(*args, **kwargs):
+        raise ValueError("Cannot save arrays with zero size")
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", broken)
+    with pytest.raises(ValueError, match="zero size") as error:
+        run(replace(CONFIG, checkpoint_interval=1), directory=copied, resume=True, identity={"layout": "a"})
+    assert not isinstance(error.value, CheckpointError)
+
+
+def test_tensorstores_word_for_a_full_disk_is_reported(copied, monkeypatch):
+    def full(*args, **kwargs):
+        raise ValueError('RESOURCE_EXHAUSTED: Error writing "0.0": No space left on device')
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", full)
+    with pytest.raises(CheckpointError, match="RESOURCE_EXHAUSTED"):
+        run(replace(CONFIG, checkpoint_interval=1), directory=copied, resume=True, identity={"layout": "a"})
+
+
 def test_a_disk_without_room_for_a_checkpoint_is_reported_before_anything_is_written(copied, monkeypatch):
     before = sorted(copied.rglob("*"))
     monkeypatch.setattr("jtf_ppo.checkpoint.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(9, 8, 1))
