@@ -41,7 +41,7 @@ def is_noisy(config: PPOConfig) -> bool:
 
     The probability ratio must then compare both policies under the *same* noise: against the noiseless probabilities of
     the rollout most ratios leave the clip range by noise alone, and the policy stops sharpening (planted *regime*: 0.66
-    of the optimum instead of 0.94).
+    of the optimum instead of 0.91).
     """
     return bool(config.feature_noise or config.context_noise or config.dropout)
 

@@ -72,11 +72,8 @@ def train(
     if resume:
         state, best = _restore(newest, best_store, state)
     started = time.perf_counter()
-    update = (
-        jax.jit(make_update(env, config, make_engine(env, config, graph, data)), donate_argnums=0)
-        .lower(state, data)
-        .compile()
-    )
+    pure_update = make_update(env, config, make_engine(env, config, graph, data))
+    update = jax.jit(pure_update, donate_argnums=0).lower(state, data).compile()
     validate = _compile_validation(env, config, graph, validation, state.params)
     clock = Clock(config, compile_seconds=time.perf_counter() - started, first_update=int(state.update))
     metrics: Metrics = {}
@@ -91,11 +88,7 @@ def train(
         metrics |= clock.tick(done, time.perf_counter() - began)
         if on_update is not None:
             on_update(metrics)
-        if metrics["train/skip_streak"] >= MAX_SKIPS:
-            raise DivergedError(
-                f"Update {done} diverged: {MAX_SKIPS} optimiser steps in a row had a non-finite loss or gradient; "
-                f"{_last_good(newest)}; lower --ppo.learning-rate."
-            )
+        _refuse_divergence(metrics, done, newest)
         if validate is not None and _due(done, config.validation_interval, config.total_updates):
             best = _validate(validate, validation, state, done, best, best_store, on_validation)
         if newest is not None and _due(done, config.checkpoint_interval, config.total_updates):
@@ -109,20 +102,7 @@ def train(
             break
     if newest is not None and config.checkpoint_interval and saved != done:
         _save(newest, state, done, best)
-    params = to_numpy(state.params)
-    return TrainResult(
-        params=params,
-        best_params=params if best.params is None else best.params,
-        updates=done,
-        steps=done * config.batch_size,
-        best_update=best.update if best.params is not None else done,
-        metrics=metrics,
-        validation=best.validation,
-        compile_seconds=clock.compile_seconds,
-        run_seconds=clock.run_seconds,
-        skipped_updates=int(state.skipped),
-        stopped=stopped,
-    )
+    return _result(config, state, best, metrics, clock, stopped)
 
 
 @dataclass
@@ -244,6 +224,33 @@ def _restore(
         loaded, _ = best_store.load(best.update, {"params": nnx.to_pure_dict(state.params)})
         best.params = jax.tree.map(np.asarray, loaded["params"])
     return state, best
+
+
+def _refuse_divergence(metrics: Metrics, done: int, newest: CheckpointStore | None) -> None:
+    if metrics["train/skip_streak"] >= MAX_SKIPS:
+        raise DivergedError(
+            f"Update {done} diverged: {MAX_SKIPS} optimiser steps in a row had a non-finite loss or gradient; "
+            f"{_last_good(newest)}; lower --ppo.learning-rate."
+        )
+
+
+def _result(
+    config: PPOConfig, state: TrainState, best: Best, metrics: Metrics, clock: "Clock", stopped: str
+) -> TrainResult:
+    params, done = to_numpy(state.params), int(state.update)
+    return TrainResult(
+        params=params,
+        best_params=params if best.params is None else best.params,
+        updates=done,
+        steps=done * config.batch_size,
+        best_update=best.update if best.params is not None else done,
+        metrics=metrics,
+        validation=best.validation,
+        compile_seconds=clock.compile_seconds,
+        run_seconds=clock.run_seconds,
+        skipped_updates=int(state.skipped),
+        stopped=stopped,
+    )
 
 
 def _due(done: int, interval: int | None, total: int) -> bool:
