@@ -22,16 +22,17 @@ def gae(
     `next_values` is the value of the *final* observation of each step, before any reset: a truncation bootstraps
     with it, a termination with zero, and the trace is cut at both.
     """
-    alive = 1.0 - terminated.astype(values.dtype)
-    deltas = rewards + gamma * next_values * alive - values
-    trace = gamma * gae_lambda * alive * (1.0 - truncated.astype(values.dtype))
 
-    def backward(advantage: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
-        delta, decay = step
-        advantage = delta + decay * advantage
+    def backward(advantage: Array, step: tuple[Array, ...]) -> tuple[Array, Array]:
+        reward, value, next_value, ended, cut = step
+        alive = 1.0 - ended.astype(value.dtype)
+        delta = reward + gamma * next_value * alive - value
+        trace = gamma * gae_lambda * alive * (1.0 - cut.astype(value.dtype))
+        advantage = delta + trace * advantage
         return advantage, advantage
 
-    _, advantages = jax.lax.scan(backward, jnp.zeros_like(values[0]), (deltas, trace), reverse=True)
+    steps = (rewards, values, next_values, terminated, truncated)
+    _, advantages = jax.lax.scan(backward, jnp.zeros_like(values[0]), steps, reverse=True)
     return advantages
 
 

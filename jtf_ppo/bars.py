@@ -156,22 +156,30 @@ def _collect(
 
 
 def sum_by_row(rows: Array, actions: Array, advantages: Array, row_values: Array, log_probs: Array) -> BarSums:
-    """Scatter samples ``[N, B]`` into sums per row; advantages are normalised over the rollout on the way."""
+    """Scatter samples ``[N, B]`` into sums per row; advantages are normalised over the rollout on the way.
+
+    One step of the rollout at a time: indices and addends of all samples at once would be 20 bytes a sample more.
+    """
     num_rows, num_actions = log_probs.shape
-    flat = rows.reshape(-1)
-    advantage = normalise(advantages).reshape(-1)
-    target = advantages.reshape(-1) + row_values[flat]
-    cells = flat * num_actions + actions.reshape(-1).astype(flat.dtype)
-    per_cell = jnp.zeros(num_rows * num_actions, advantage.dtype)
-    per_row = jnp.zeros(num_rows, advantage.dtype)
-    return BarSums(
-        gain=per_cell.at[cells].add(jnp.maximum(advantage, 0.0)).reshape(num_rows, num_actions),
-        loss=per_cell.at[cells].add(jnp.minimum(advantage, 0.0)).reshape(num_rows, num_actions),
-        samples=per_row.at[flat].add(1.0),
-        target=per_row.at[flat].add(target),
-        target_square=per_row.at[flat].add(jnp.square(target)),
-        log_probs=log_probs,
-    )
+    per_cell = jnp.zeros(num_rows * num_actions, advantages.dtype)
+    per_row = jnp.zeros(num_rows, advantages.dtype)
+
+    def add(sums: BarSums, step: tuple[Array, Array, Array, Array]) -> tuple[BarSums, None]:
+        row, action, advantage, normalised = step
+        cell = row * num_actions + action.astype(row.dtype)
+        target = advantage + row_values[row]
+        return sums._replace(
+            gain=sums.gain.at[cell].add(jnp.maximum(normalised, 0.0)),
+            loss=sums.loss.at[cell].add(jnp.minimum(normalised, 0.0)),
+            samples=sums.samples.at[row].add(1.0),
+            target=sums.target.at[row].add(target),
+            target_square=sums.target_square.at[row].add(jnp.square(target)),
+        ), None
+
+    empty = BarSums(per_cell, per_cell, per_row, per_row, per_row, log_probs)
+    sums, _ = jax.lax.scan(add, empty, (rows, actions, advantages, normalise(advantages)))
+    shape = (num_rows, num_actions)
+    return sums._replace(gain=sums.gain.reshape(shape), loss=sums.loss.reshape(shape))
 
 
 def _metric_names(env: Environment, acting: Acting, data: PyTree) -> tuple[str, ...]:

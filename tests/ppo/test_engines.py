@@ -390,3 +390,12 @@ def test_noise_alone_moves_no_probability_ratio(engine):
 
     assert float(kl(params, batch, TABLE)) == pytest.approx(0.0, abs=1e-6)
     assert float(kl(others, batch, TABLE)) > 1e-3, "other parameters do move it"
+
+
+def test_a_rollout_of_the_bar_engine_allocates_about_32_bytes_a_sample():
+    # 15 stored (row, final row, reward: 4 each; action, two flags: 1 each), 4 each for value, next value, advantage and
+    # its normalised form: 31. Few rows, so that tables weigh nothing.
+    config = configured("bars", num_envs=8192, num_steps=64)
+    ready, params, acting = parts(config)
+    program = jax.jit(ready.collect).lower(params, acting, jax.random.key(4), TABLE).compile()
+    assert program.memory_analysis().temp_size_in_bytes / (8192 * 64) < 33
