@@ -45,7 +45,10 @@ LEARNER: dict[str, Any] = {
     "gae_lambda": 0.9,
     "checkpoint_interval": 0,
 }
-"""Settings of every exam: the edges are nearly linear and a few bars long, so a small trunk and a short horizon do."""
+"""Settings of every exam: the edges are nearly linear and a few bars long, so a small trunk and a short horizon do.
+
+They were picked by what seed 0 earned on its unseen bars, so seed 0 flatters them; seeds 1 to 4 of `FULL` do not.
+"""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ SHORT = (
     Exam("noise", 12, 0.05, "exposure", train_bars=6_000),
     Exam("shuffled", 12, 0.0, "profit", train_bars=6_000),
 )
-"""Two minutes on two cores; the bounds of *regime* and *hourly* are those of a short training."""
+"""About two minutes on two cores. *regime* and *hourly* are asked 0.90 and 0.85 here, less than the design's 0.95 and 0.90,
+because they train shorter; they are a smoke alarm, the proof is `FULL`."""
 FULL = (
     Exam("next_bar", 24, 0.95),
     Exam("regime", 40, 0.95),

@@ -15,7 +15,9 @@ control, where long-only makes a change of mind one order instead of three.
 
 In *hourly* the row a decision reads carries the drift of the bar it trades: ``h1_return`` of bar `i` (the clock hour
 before the hour of bar `i`) drives bar ``i + 1``; its context is real, and so is the return column, from whose window
-the previous hour can be worked out; the 50 other bar columns are filler of unit deviation. The other tables hold the
+the previous hour can be worked out; the 50 other bar columns are filler of unit deviation. That table is a choice: with
+the real features in all 51 columns both layouts learn the training bars by heart and lose on unseen ones, and with the
+return column alone the 51 columns come close to the 58 (0.83 against 0.95, seed 0). The other tables hold the
 planted column; their other columns are blank, or independent normal variables of deviation `filler`, and nothing but
 the planted column tells anything, so the stated optimum is exact.
 
