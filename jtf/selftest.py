@@ -103,8 +103,11 @@ SHORT = (
     Exam("noise", 12, 0.05, "exposure", train_bars=6_000),
     Exam("shuffled", 12, 0.0, "profit", train_bars=6_000),
 )
-"""About two minutes on two cores. *regime* and *hourly* are asked 0.90 and 0.85 here, less than the design's 0.95 and 0.90,
-because they train shorter; they are a smoke alarm, the proof is `FULL`."""
+"""About two minutes on two cores.
+
+*regime* and *hourly* are asked 0.90 and 0.85 here, less than the design's 0.95 and 0.90, because they train shorter:
+they are a smoke alarm, the proof is `FULL`.
+"""
 FULL = (
     Exam("next_bar", 24, 0.95),
     Exam("regime", 40, 0.95),
