@@ -62,8 +62,9 @@ def bar_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, num_row
         if is_noisy(config):
             old_logits, _ = nnx.merge(graph, acted).blocks(features, context, config.first_layer, dropout)
             sums = sums._replace(log_probs=jax.nn.log_softmax(old_logits).reshape(sums.log_probs.shape))
-        # A random offset can leave the only block of a minibatch outside the table.
-        total = config.batch_size * jnp.maximum(weight.sum(), 1) / usable
+        # A random offset can leave the only block of a minibatch outside the table. The share is taken first: samples
+        # times rows does not fit 32 bits.
+        total = config.batch_size * (jnp.maximum(weight.sum(), 1) / usable)
         value, metrics = bar_loss(
             logits.reshape(flat.size, -1),
             values.reshape(-1),

@@ -219,6 +219,21 @@ def test_a_minibatch_of_bars_without_any_row_has_loss_and_gradient_zero():
         np.testing.assert_array_equal(leaf, np.zeros_like(leaf))
 
 
+def test_the_loss_of_bars_is_a_mean_however_many_environments_ran():
+    config = everything("bars")
+    # Samples of an iteration times rows of a minibatch: 15 thousand million, far beyond 32 bits.
+    many = replace(config, num_envs=config.num_envs * 2**20)
+    engine, params, _ = parts(config)
+    graph, _ = tiny_network(ENV, TABLE, config)
+    engine_of_many = make_engine(ENV, many, graph, TABLE)
+    _, batch, _ = rollout(config)
+    scaled = jax.tree.map(lambda x: x * 2.0**20, batch)._replace(log_probs=batch.log_probs)
+    indices = engine.cover(jax.random.key(6), batch)[0]
+    once = jax.jit(engine.loss)(params, params, batch, indices, jax.random.key(5), TABLE)
+    often = jax.jit(engine_of_many.loss)(params, params, scaled, indices, jax.random.key(5), TABLE)
+    assert_trees_close(often, once, 1e-5)
+
+
 def test_padding_of_a_sample_minibatch_changes_nothing():
     config = configured("samples", minibatch_size=30)
     ready, params, _ = parts(config)
