@@ -31,7 +31,7 @@ from jtf_ppo import PPOConfig, resolve, train
 Measure = Literal["share", "exposure", "profit", "ratio"]
 
 EMBARGO = DEFAULT_WINDOW + EMBARGO_EXTRA
-VALIDATION_BARS, EXAM_BARS = 5_000, 15_000
+VALIDATION_BARS, EXAM_BARS = 5_000, 40_000
 """Bars after training: the first pick the parameters, the rest are the exam."""
 WARM_UP = 200
 """Bars before the first decision of a layout at window 100."""
@@ -94,11 +94,14 @@ class SelftestConfig:
     """All exams over five seeds instead of the short ones over one."""
 
 
+REGIME = {"hidden_sizes": (128,), "num_envs": 8192, "gae_lambda": 0.95, "feature_noise": 0.4, "dropout": 0.5}
+"""The forecast is linear and 57 columns are blank, so less noise than the default biases the policy less: ridge
+regression at the penalty of noise 1 earns 0.96 of the optimum here, at that of noise 0.3 0.98."""
 HOURLY = {"learning_rate": 3e-4, "num_envs": 4096, "feature_noise": 2.0}
 """Filler in 50 windowed columns asks for twice the default noise."""
 SHORT = (
     Exam("next_bar", 24, 0.95, train_bars=6_000),
-    Exam("regime", 24, 0.90),
+    Exam("regime", 12, 0.95, learner=REGIME),
     Exam("hourly", 10, 0.85, learner=HOURLY),
     Exam("noise", 12, 0.05, "exposure", train_bars=6_000),
     Exam("shuffled", 12, 0.0, "profit", train_bars=6_000),
@@ -110,7 +113,7 @@ they are a smoke alarm, the proof is `FULL`.
 """
 FULL = (
     Exam("next_bar", 24, 0.95),
-    Exam("regime", 40, 0.95),
+    Exam("regime", 12, 0.95, learner=REGIME),
     Exam("hourly", 16, 0.90, learner=HOURLY),
     Exam("hourly", 16, 1.8, "ratio", learner=HOURLY),
     Exam("noise", 20, 0.05, "exposure"),
