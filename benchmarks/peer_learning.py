@@ -20,7 +20,14 @@ ROWS_AT_ONCE = 256
 
 
 def learn_peer(
-    planted: Planted, config: PeerConfig, *, updates: int, validation_interval: int, max_seconds: float, enough: float
+    planted: Planted,
+    config: PeerConfig,
+    *,
+    updates: int,
+    validation_interval: int,
+    max_seconds: float,
+    enough: float,
+    seed: int = 0,
 ) -> Curve:
     """Train the peer until `updates`, `max_seconds`, or the unseen return `enough` ends it."""
     training, params = planted.segment(planted.train), on_device(planted.params)
@@ -28,7 +35,7 @@ def learn_peer(
     env = gymnax_env((training, params))
     peer = make_peer(env, env.default_params, config)
     recorder = Recorder(max_seconds, enough)
-    state = jax.jit(peer.start)(jax.random.key(0), env.default_params)
+    state = jax.jit(peer.start)(jax.random.key(seed), env.default_params)
     began = time.perf_counter()
     iterate = jax.jit(peer.iterate, donate_argnums=0).lower(state, env.default_params).compile()
     score = jax.jit(_scorer(peer, training.window)).lower(state.params, segments).compile()

@@ -1,14 +1,18 @@
 """Seconds until a policy earns 90 % of the known optimum on unseen bars of the planted regime market, both engines.
 
-Steps a second can be inflated by adding environments; this cannot. All trainers have the same network, epochs and bars,
-and each the rollout and minibatch sizes that suit it (flags); the engines share their feature noise, which the
-PureJaxRL-style peer (``--trainers bars purejaxrl``, needs the extra ``bench``) does not have. The clock starts when
-training is called and stops at the first validation at or above the level, so that it counts validations too.
+Steps a second can be inflated by adding environments; this cannot. All trainers have the same network, epochs, horizon
+and bars, and each the rollout and minibatch sizes that suit it (flags); the engines share their feature noise and
+dropout, which the PureJaxRL-style peer (``--trainers bars purejaxrl``, needs the extra ``bench``) does not have. The
+clock starts when training is called and stops at the first validation at or above the level, so that it counts
+validations too.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import product
+from statistics import median
+from typing import Any
 
 import jax
 
@@ -21,12 +25,11 @@ from jtf.errors import run_command
 from jtf_ppo import PPOConfig
 
 
-def curve_row(trainer: str, curve: Curve, optimum: float, level: float) -> Row:
+def curve_row(curve: Curve, optimum: float, level: float) -> Row:
     """Return the table's line of one trainer; times are blank where the level was not reached."""
     point = curve.first_at(level * optimum)
     config = curve.config
     return {
-        "trainer": trainer,
         "envs": config.num_envs,
         "minibatch": config.minibatch_size,
         "reached": point is not None,
@@ -49,39 +52,47 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--unseen-bars", type=int, default=UNSEEN_BARS)
     parser.add_argument("--level", type=float, default=0.9, help="share of the optimum that counts as reached")
     parser.add_argument("--max-seconds", type=float, default=75.0, help="limit of one trainer, compile included")
-    parser.add_argument("--bar-envs", type=int, default=8192 if gpu else 512)
+    parser.add_argument("--bar-envs", type=int, default=8192)
     parser.add_argument("--sample-envs", type=int, default=1024 if gpu else 64, help="sample engine and peer")
     parser.add_argument("--bar-minibatch", type=int, default=2048)
     parser.add_argument("--sample-minibatch", type=int, default=8192 if gpu else 1024, help="sample engine and peer")
     parser.add_argument("--num-steps", type=int, default=128)
-    parser.add_argument("--bar-updates", type=int, default=40, help="length of the bar engine's schedule")
+    parser.add_argument("--bar-updates", type=int, default=12, help="length of the bar engine's schedule")
     parser.add_argument("--sample-updates", type=int, default=300, help="the same, sample engine and peer")
-    parser.add_argument("--validation-interval", type=int, default=2, help="updates")
-    parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[128, 64])
+    parser.add_argument("--bar-validation-interval", type=int, default=1, help="updates")
+    parser.add_argument("--sample-validation-interval", type=int, default=4, help="updates, sample engine and peer")
+    parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[128])
     parser.add_argument("--update-epochs", type=int, default=4)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--gamma", type=float, default=0.98)
+    parser.add_argument("--gae-lambda", type=float, default=0.95)
+    parser.add_argument("--ent-coef", type=float, default=0.0)
+    parser.add_argument("--feature-noise", type=float, default=0.4, help="the engines; the peer has none")
+    parser.add_argument("--dropout", type=float, default=0.5, help="the engines; the peer has none")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="each another market and another network")
     return parser.parse_args(argv)
 
 
-def run(args: argparse.Namespace, trainer: str, planted: Planted, limits: dict[str, float]) -> Curve:
+def run(args: argparse.Namespace, trainer: str, planted: Planted, seed: int, limits: dict[str, float]) -> Curve:
     """Train with one trainer."""
+    common = {
+        "num_steps": args.num_steps,
+        "update_epochs": args.update_epochs,
+        "hidden_sizes": tuple(args.hidden_sizes),
+        "learning_rate": args.learning_rate,
+        "gamma": args.gamma,
+        "gae_lambda": args.gae_lambda,
+        "ent_coef": args.ent_coef,
+    }
     if trainer != "purejaxrl":
-        return learn_planted(planted, make_config(args, trainer), **limits)
-    samples = args.sample_envs * args.num_steps
-    config = PeerConfig(
-        num_envs=args.sample_envs,
-        num_minibatches=max(1, samples // args.sample_minibatch),
-        num_steps=args.num_steps,
-        update_epochs=args.update_epochs,
-        hidden_sizes=tuple(args.hidden_sizes),
-        learning_rate=args.learning_rate,
-    )
-    schedule = {"updates": args.sample_updates, "validation_interval": args.validation_interval}
-    return learn_peer(planted, config, **schedule, **limits)
+        return learn_planted(planted, make_config(args, trainer, seed, common), **limits)
+    minibatches = max(1, args.sample_envs * args.num_steps // args.sample_minibatch)
+    config = PeerConfig(num_envs=args.sample_envs, num_minibatches=minibatches, **common)
+    schedule = {"updates": args.sample_updates, "validation_interval": args.sample_validation_interval}
+    return learn_peer(planted, config, seed=seed, **schedule, **limits)
 
 
-def make_config(args: argparse.Namespace, engine: str) -> PPOConfig:
+def make_config(args: argparse.Namespace, engine: str, seed: int, common: dict[str, Any]) -> PPOConfig:
     """Return the learner's settings of one engine."""
     bars = engine == "bars"
     num_envs = args.bar_envs if bars else args.sample_envs
@@ -90,43 +101,50 @@ def make_config(args: argparse.Namespace, engine: str) -> PPOConfig:
         engine=engine,
         total_steps=updates * num_envs * args.num_steps,
         num_envs=num_envs,
-        num_steps=args.num_steps,
         minibatch_size=args.bar_minibatch if bars else args.sample_minibatch,
-        update_epochs=args.update_epochs,
-        hidden_sizes=tuple(args.hidden_sizes),
-        learning_rate=args.learning_rate,
-        validation_interval=args.validation_interval,
-        seed=args.seed,
+        validation_interval=args.bar_validation_interval if bars else args.sample_validation_interval,
+        feature_noise=args.feature_noise,
+        dropout=args.dropout,
+        seed=seed,
+        **common,
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
-    planted = planted_regime(num_bars_for(args.train_bars, args.unseen_bars), args.seed, unseen_bars=args.unseen_bars)
-    optimum, _ = optimum_returns(planted)
-    limits = {"max_seconds": args.max_seconds, "enough": args.level * optimum}
     rows = []
-    for trainer in args.trainers:
-        print(f"{trainer}: at most {args.max_seconds:g} s", flush=True)
-        curve = run(args, trainer, planted, limits)
-        rows.append(curve_row(trainer, curve, optimum, args.level))
-    report("time_to_quality", rows, args, {"optimum, net log return": optimum, **ratios(rows)})
+    for trainer, seed in product(args.trainers, args.seeds):
+        print(f"{trainer}, seed {seed}: at most {args.max_seconds:g} s", flush=True)
+        planted = planted_regime(num_bars_for(args.train_bars, args.unseen_bars), seed, unseen_bars=args.unseen_bars)
+        optimum, _ = optimum_returns(planted)
+        curve = run(args, trainer, planted, seed, {"max_seconds": args.max_seconds, "enough": args.level * optimum})
+        rows.append({"trainer": trainer, "seed": seed, **curve_row(curve, optimum, args.level)})
+    report("time_to_quality", rows, args, ratios(rows))
     return 0
 
 
 def ratios(rows: Sequence[Row]) -> Row:
-    """Return how many times as long the others took, compile excluded; at least that where one never arrived."""
-    bars = next((row["without compile"] for row in rows if row["trainer"] == "bars"), None)
-    if bars is None:
-        return {}
-    others = (row for row in rows if row["trainer"] != "bars")
-    return {
-        f"{row['trainer']} / bars{'' if row['reached'] else ', at least'}": (
-            row["without compile"] or row["last second"] - row["compile s"]
-        )
-        / bars
-        for row in others
+    """Return how many times as long the others took, compile excluded, as medians of their seeds.
+
+    Where a run never arrived its time is the limit it ran into, and the ratio says "at least".
+    """
+    seconds = {
+        trainer: median(row["without compile"] or row["last second"] - row["compile s"] for row in runs)
+        for trainer, runs in by_trainer(rows).items()
     }
+    arrived = {trainer: all(row["reached"] for row in runs) for trainer, runs in by_trainer(rows).items()}
+    if not arrived.get("bars"):
+        return {}
+    return {
+        f"{trainer} / bars{'' if arrived[trainer] else ', at least'}": seconds[trainer] / seconds["bars"]
+        for trainer in seconds
+        if trainer != "bars"
+    }
+
+
+def by_trainer(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the rows of every trainer."""
+    return {trainer: [row for row in rows if row["trainer"] == trainer] for trainer in {r["trainer"] for r in rows}}
 
 
 if __name__ == "__main__":

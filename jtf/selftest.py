@@ -47,7 +47,7 @@ LEARNER: dict[str, Any] = {
 }
 """Settings of every exam: the edges are nearly linear and a few bars long, so a small trunk and a short horizon do.
 
-They were picked by what seed 0 earned on its unseen bars, so seed 0 flatters them; seeds 1 to 4 of `FULL` do not.
+They were picked by what seed 0 earned on its unseen bars; those of `REGIME` on seeds 5 to 12, which no exam uses.
 """
 
 
@@ -59,8 +59,9 @@ class Exam:
     updates: int
     bound: float
     measure: Measure = "share"
-    """share: of the optimum's net log return, at least the bound. exposure, profit: at most the bound. ratio: of the
-    share to that of the 51-column layout, at least the bound."""
+    """share: of the optimum's net log return, at least the bound. exposure: of the last parameters, not of those that
+    validated best, which without an edge are those that were lucky there; at most the bound. profit: at most the bound.
+    ratio: of the share to that of the 51-column layout, at least the bound."""
     layout: str = "v5.6.0"
     train_bars: int = 14_000
     learner: dict[str, Any] = field(default_factory=dict)
@@ -102,15 +103,11 @@ HOURLY = {"learning_rate": 3e-4, "num_envs": 4096, "feature_noise": 2.0}
 SHORT = (
     Exam("next_bar", 24, 0.95, train_bars=6_000),
     Exam("regime", 12, 0.95, learner=REGIME),
-    Exam("hourly", 10, 0.85, learner=HOURLY),
+    Exam("hourly", 10, 0.90, learner=HOURLY),
     Exam("noise", 12, 0.05, "exposure", train_bars=6_000),
     Exam("shuffled", 12, 0.0, "profit", train_bars=6_000),
 )
-"""About two minutes on two cores.
-
-*regime* and *hourly* are asked 0.90 and 0.85 here, less than the design's 0.95 and 0.90, because they train shorter:
-they are a smoke alarm, the proof is `FULL`.
-"""
+"""Under two minutes on two cores: the bounds of the design, one seed, fewer bars or updates where that does."""
 FULL = (
     Exam("next_bar", 24, 0.95),
     Exam("regime", 12, 0.95, learner=REGIME),
@@ -192,7 +189,7 @@ def exam_segment(planted: Planted) -> Segment:
 
 
 def learn(exam: Exam, planted: Planted, seed: int) -> np.ndarray:
-    """Train, take the parameters that validated best, and return their ``[T]`` actions through NumPy inference."""
+    """Train, take the parameters the exam is about, and return their ``[T]`` actions through NumPy inference."""
     market = planted.segment(planted.train)
     checked = planted.segment(Segment(planted.unseen.start, planted.unseen.start + VALIDATION_BARS))
     environment = make_environment(market)
@@ -207,9 +204,10 @@ def learn(exam: Exam, planted: Planted, seed: int) -> np.ndarray:
     )
     validation = make_validation(checked, planted.params, annualisation=math.sqrt(35_040))
     result = train(environment, (market, planted.params), config, validation=validation)
+    params = result.params if exam.measure == "exposure" else result.best_params
     whole = planted.market
     logits = trunk_outputs(
-        result.best_params, np.asarray(whole.features), np.asarray(whole.context), whole.first_bar, head="policy"
+        params, np.asarray(whole.features), np.asarray(whole.context), whole.first_bar, head="policy"
     )
     return np.argmax(logits, axis=1)
 

@@ -6,7 +6,7 @@ market      the next bar's return                                    what the po
 next_bar    ``+-20 bp * |normal|``, sign independent                 its sign in `SIGNAL_COLUMN`; long only
 hourly      ``PULL * h1_return`` + noise of 20 bp                    real context, real `HOURLY_COLUMN`, filler
 regime      hidden AR(1) drift (.95, 6 bp) + noise of 20 bp          drift in its units + unit noise in the column
-noise       noise of 20 bp                                           a column of noise
+noise       noise of 20 bp, mean 0 over the training bars            a column of noise
 shuffled    as next_bar                                              next_bar's column, permuted in time
 =========== ======================================================== ==========================================
 
@@ -98,7 +98,7 @@ class Planted:
     @property
     def train(self) -> Segment:
         """Training bars: from the first decision bar up to the embargo (window + 16 bars)."""
-        return _train_segment(self.market, self.unseen_bars)
+        return _train_segment(self.market.num_bars, self.market.layout.name, self.unseen_bars)
 
     @property
     def unseen(self) -> Segment:
@@ -176,9 +176,16 @@ def planted_noise(
     unseen_bars: int = UNSEEN_BARS,
     filler: float = 0.0,
 ) -> Planted:
-    """Return the market without drift: every trade costs and none pays."""
+    """Return the market without drift: every trade costs and none pays.
+
+    The mean move of the training bars is exactly 0. Drawn by chance (0.2 bp over 14 000 bars) it would be a drift like
+    any other to a learner, who could not tell it from a true one and would be right to hold.
+    """
     rng = np.random.default_rng([1, seed])
-    bars = _bars(rng, rng.normal(0.0, NOISE, num_bars))
+    move = rng.normal(0.0, NOISE, num_bars)
+    train = _train_segment(num_bars, layout, unseen_bars)
+    move[train.start + 1 : train.stop] -= move[train.start + 1 : train.stop].mean()
+    bars = _bars(rng, move)
     market = _planted_table(rng, bars, rng.standard_normal(num_bars), layout, filler)
     process, states = constant_process(NOISE**2), np.zeros(num_bars, np.int64)
     return Planted("noise", bars, market, _params(), process, states, unseen_bars)
@@ -216,7 +223,7 @@ def planted_hourly(
     move, previous, running = _hourly_moves(rng.normal(0.0, HOURLY_NOISE, num_bars))
     bars = _bars(rng, move)
     raw = build_market(bars, layout)
-    train = _train_segment(raw, unseen_bars)
+    train = _train_segment(num_bars, layout, unseen_bars)
     rows = slice(train.start, train.stop)
     scaler = fit_scaler(np.asarray(raw.features)[rows], np.asarray(raw.context)[rows])
     process, states = _hourly_process(previous, running)
@@ -231,10 +238,11 @@ def _fill_columns(rng: np.random.Generator, market: Market, kept: str) -> Market
     return replace(market, features=jnp.where(keep[None, :], market.features, filler))
 
 
-def _train_segment(market: Market, unseen_bars: int) -> Segment:
-    segment = Segment(market.first_bar, market.num_bars - unseen_bars - market.window - EMBARGO_EXTRA)
+def _train_segment(num_bars: int, layout: str, unseen_bars: int) -> Segment:
+    first_bar = get_layout(layout).first_bar(DEFAULT_WINDOW)
+    segment = Segment(first_bar, num_bars - unseen_bars - DEFAULT_WINDOW - EMBARGO_EXTRA)
     if segment.stop < segment.start + 2:
-        raise ValueError(f"{market.num_bars} bars leave none for training before {unseen_bars} unseen ones.")
+        raise ValueError(f"{num_bars} bars leave none for training before {unseen_bars} unseen ones.")
     return segment
 
 

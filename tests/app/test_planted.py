@@ -174,6 +174,12 @@ def test_a_control_market_shows_nothing_of_the_next_return(planted, name):
     assert abs(np.corrcoef(signal_of(market)[:-1], moves(market))[0, 1]) < 3 / np.sqrt(NUM_BARS)
 
 
+def test_noise_pays_nobody_for_holding_through_the_training_bars(planted):
+    market = planted["noise"]
+    decided = moves(market)[market.train.start : market.train.stop - 1]
+    assert abs(decided.mean()) < 1e-9
+
+
 def test_trading_the_shuffled_signal_loses_the_costs(planted):
     market = planted["shuffled"]
     actions = np.where(signal_of(market) > 0, BUY_75, CLOSE)
