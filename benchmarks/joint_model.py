@@ -13,13 +13,15 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from benchmarks.learning import (
     Curve,
+    add_learning_flags,
+    curve_row,
     learn,
     learn_planted,
+    learner_config,
     num_bars_for,
     optimum_returns,
     real_problem,
@@ -27,10 +29,9 @@ from benchmarks.learning import (
 )
 from benchmarks.measure import Row, make_parser, report
 from benchmarks.pictures import new_figure, save_figure
-from jtf.data.planted import TRAIN_BARS, UNSEEN_BARS, planted_hourly
+from jtf.data.planted import planted_hourly
 from jtf.errors import run_command
 from jtf_env.layouts import get_layout
-from jtf_ppo import PPOConfig
 
 PLANTED = "planted hourly"
 LAYOUTS = ("v5.5.0", "v5.6.0")
@@ -40,58 +41,39 @@ def planted_row(args: argparse.Namespace, layout: str, seed: int) -> Row:
     """Train one layout on one planted market."""
     num_bars = num_bars_for(args.train_bars, args.unseen_bars)
     planted = planted_hourly(num_bars, seed, layout, unseen_bars=args.unseen_bars)
-    optimum, train_optimum = optimum_returns(planted)
-    curve = learn_planted(planted, make_config(args, seed))
-    return curve_row(PLANTED, layout, seed, curve, optimum, train_optimum)
+    curve = learn_planted(planted, learner_config(args, seed, feature_noise=args.feature_noise))
+    return layout_row(PLANTED, layout, seed, curve, *optimum_returns(planted))
 
 
 def real_row(args: argparse.Namespace, layout: str, seed: int, symbol: str) -> Row:
     """Train one layout on the training segment of real bars, split as `jtf.train` splits them."""
     training, validation, params = real_problem(symbol, args.real, layout)
-    curve = learn(training, validation, params, make_config(args, seed))
-    return curve_row(symbol, layout, seed, curve, 1.0, 1.0)
+    curve = learn(training, validation, params, learner_config(args, seed, feature_noise=args.feature_noise))
+    return layout_row(symbol, layout, seed, curve, 1.0, 1.0)
 
 
-def curve_row(market: str, layout: str, seed: int, curve: Curve, unseen_unit: float, train_unit: float) -> Row:
+def layout_row(market: str, layout: str, seed: int, curve: Curve, unseen_unit: float, train_unit: float) -> Row:
     """Return one run's line, in units of the optimum or, with units of 1, in log returns."""
+    columns = get_layout(layout).count
     return {
         "market": market,
         "layout": layout,
-        "columns": get_layout(layout).count,
+        "columns": columns,
         "seed": seed,
-        "best": curve.best.unseen / unseen_unit,
-        "final": curve.final.unseen / unseen_unit,
-        "train final": curve.final.train / train_unit,
-        "best update": curve.best.update,
-        "seconds": curve.final.seconds,
+        **curve_row(curve, unseen_unit, train_unit),
     }
 
 
-def make_config(args: argparse.Namespace, seed: int) -> PPOConfig:
-    """Return the learner's settings."""
-    return PPOConfig(
-        total_steps=args.updates * args.num_envs * args.num_steps,
-        num_envs=args.num_envs,
-        num_steps=args.num_steps,
-        minibatch_size=args.minibatch_size,
-        update_epochs=args.update_epochs,
-        hidden_sizes=tuple(args.hidden_sizes),
-        learning_rate=args.learning_rate,
-        feature_noise=args.feature_noise,
-        validation_interval=args.validation_interval,
-        seed=seed,
-    )
-
-
 def medians(rows: Sequence[Row]) -> Row:
-    """Return the median best of both layouts in every market, and their ratio in the planted one."""
+    """Return the medians of both layouts in every market, and their ratio in the planted one."""
     summary: Row = {}
-    for market in dict.fromkeys(row["market"] for row in rows):
-        for layout in LAYOUTS:
-            values = [row["best"] for row in rows if row["market"] == market and row["layout"] == layout]
-            summary[f"{market}, {get_layout(layout).count} columns, median best"] = statistics.median(values)
-    small, joint = (summary[f"{PLANTED}, {get_layout(layout).count} columns, median best"] for layout in LAYOUTS)
-    return summary | {f"{PLANTED}, 58 / 51 columns": joint / small}
+    for market, layout, figure in product(dict.fromkeys(row["market"] for row in rows), LAYOUTS, ("best", "final")):
+        values = [row[figure] for row in rows if row["market"] == market and row["layout"] == layout]
+        summary[f"{market}, {get_layout(layout).count} columns, median {figure}"] = statistics.median(values)
+    for figure in ("best", "final"):
+        small, joint = (summary[f"{PLANTED}, {get_layout(name).count} columns, median {figure}"] for name in LAYOUTS)
+        summary[f"{PLANTED}, 58 / 51 columns, {figure}"] = joint / small
+    return summary
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
@@ -112,22 +94,10 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    gpu = jax.default_backend() == "gpu"
     parser = make_parser(__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--train-bars", type=int, default=TRAIN_BARS)
-    parser.add_argument("--unseen-bars", type=int, default=UNSEEN_BARS)
-    parser.add_argument("--real", type=Path, help="folder of SYMBOL_15Min files; adds real bars, needs pyarrow")
-    parser.add_argument("--symbols", nargs="+", default=["SPY", "BTCUSDT"], help="with --real")
-    parser.add_argument("--updates", type=int, default=14)
-    parser.add_argument("--num-envs", type=int, default=8192 if gpu else 2048)
-    parser.add_argument("--num-steps", type=int, default=128)
-    parser.add_argument("--minibatch-size", type=int, default=2048)
-    parser.add_argument("--update-epochs", type=int, default=6)
-    parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[64])
-    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    add_learning_flags(parser, updates=14, num_envs=2048, update_epochs=6, learning_rate=5e-4, validation_interval=1)
     parser.add_argument("--feature-noise", type=float, default=1.0)
-    parser.add_argument("--validation-interval", type=int, default=1, help="updates")
+    parser.add_argument("--real", type=Path, help="folder of SYMBOL_15Min files; adds real bars, needs pyarrow")
     parser.add_argument("--picture", type=Path, default=Path("docs/images/joint_model.png"))
     return parser.parse_args(argv)
 

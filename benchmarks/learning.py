@@ -1,5 +1,6 @@
 """Training on one market, validated on another: what the learning benchmarks share."""
 
+import argparse
 import math
 import tempfile
 import time
@@ -14,10 +15,11 @@ import numpy as np
 from jax import Array
 from jax.experimental.compilation_cache import compilation_cache
 
+from benchmarks.measure import Row
 from benchmarks.phases import on_device, resolve_for
 from benchmarks.purejaxrl import PeerConfig
 from jtf.data import load_bars
-from jtf.data.planted import Planted
+from jtf.data.planted import TRAIN_BARS, UNSEEN_BARS, Planted
 from jtf.splits import EMBARGO_EXTRA, SplitConfig, split_bars
 from jtf.trading import ValidationData, make_environment, make_validation, validate
 from jtf_env.layouts import DEFAULT_WINDOW, LAYOUTS, get_layout
@@ -155,6 +157,59 @@ def real_problem(symbol: str, folder: Path, layout: str) -> tuple[Market, Market
         market_segment(market, segments[name].start, segments[name].stop) for name in ("train", "validation")
     )
     return training, validation, make_params(bars.asset_class, "log_return")
+
+
+def curve_row(curve: Curve, unseen_unit: float, train_unit: float) -> Row:
+    """Return one run's line, its log returns divided by the units: 1, or the optimum's on the same bars."""
+    unseen, train = curve.final.unseen / unseen_unit, curve.final.train / train_unit
+    return {
+        "best": curve.best.unseen / unseen_unit,
+        "final": unseen,
+        "train final": train,
+        "gap": train - unseen,
+        "best update": curve.best.update,
+        "seconds": curve.final.seconds,
+    }
+
+
+def add_learning_flags(
+    parser: argparse.ArgumentParser,
+    *,
+    updates: int,
+    num_envs: int,
+    update_epochs: int,
+    learning_rate: float,
+    validation_interval: int,
+) -> None:
+    """Add markets, seeds and the learner's sizes, with these defaults."""
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--train-bars", type=int, default=TRAIN_BARS)
+    parser.add_argument("--unseen-bars", type=int, default=UNSEEN_BARS)
+    parser.add_argument("--symbols", nargs="+", default=["SPY", "BTCUSDT"], help="with --real")
+    parser.add_argument("--updates", type=int, default=updates)
+    parser.add_argument("--num-envs", type=int, default=8192 if jax.default_backend() == "gpu" else num_envs)
+    parser.add_argument("--num-steps", type=int, default=128)
+    parser.add_argument("--minibatch-size", type=int, default=2048)
+    parser.add_argument("--update-epochs", type=int, default=update_epochs)
+    parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[64])
+    parser.add_argument("--learning-rate", type=float, default=learning_rate)
+    parser.add_argument("--validation-interval", type=int, default=validation_interval, help="updates")
+
+
+def learner_config(args: argparse.Namespace, seed: int, **settings: Any) -> PPOConfig:
+    """Return the learner's settings of `add_learning_flags`, and more."""
+    return PPOConfig(
+        total_steps=args.updates * args.num_envs * args.num_steps,
+        num_envs=args.num_envs,
+        num_steps=args.num_steps,
+        minibatch_size=args.minibatch_size,
+        update_epochs=args.update_epochs,
+        hidden_sizes=tuple(args.hidden_sizes),
+        learning_rate=args.learning_rate,
+        validation_interval=args.validation_interval,
+        seed=seed,
+        **settings,
+    )
 
 
 def optimum_returns(planted: Planted) -> tuple[float, float]:

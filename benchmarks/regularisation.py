@@ -1,8 +1,9 @@
 """What keeps a policy from learning its training bars by heart: noise, decay and dropout on the planted regime market.
 
-Every setting is trained with several seeds, each another market and another network, without any early stop. Shares
-are of the known optimum on the same bars; a share above 1 on training bars is memory. Filler columns of deviation
-``filler`` carry nothing and are what can be memorised. ``gap`` is the final training share minus the final unseen one.
+Every setting is trained with several seeds, each another market and another network, to the end but for patience.
+Shares are of the known optimum on the same bars; a share above 1 on training bars is memory. Filler columns of
+deviation ``filler`` carry nothing and are what can be memorised. ``gap`` is the final training share minus the final
+unseen one.
 With ``--real FOLDER`` the same settings are trained on real bars instead, and all figures are net log returns a 1 000
 bars on the training and the validation segment.
 """
@@ -14,13 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from benchmarks.learning import (
     Curve,
+    add_learning_flags,
+    curve_row,
     learn,
     learn_planted,
+    learner_config,
     num_bars_for,
     optimum_returns,
     real_problem,
@@ -28,10 +31,9 @@ from benchmarks.learning import (
 )
 from benchmarks.measure import Row, make_parser, report
 from benchmarks.pictures import new_figure, save_figure
-from jtf.data.planted import TRAIN_BARS, UNSEEN_BARS, planted_regime
+from jtf.data.planted import planted_regime
 from jtf.errors import run_command
 from jtf_env.layouts import DEFAULT_LAYOUT
-from jtf_ppo import PPOConfig
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "none": {"feature_noise": 0.0},
@@ -40,7 +42,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "noise 2": {"feature_noise": 2.0},
     "weight decay 0.3": {"feature_noise": 0.0, "weight_decay": 0.3},
     "dropout 0.5": {"feature_noise": 0.0, "dropout": 0.5},
-    "noise 1, patience 3": {"feature_noise": 1.0, "patience": 3},
+    "patience 3": {"feature_noise": 0.0, "patience": 3},
 }
 
 
@@ -48,50 +50,28 @@ def planted_row(args: argparse.Namespace, setting: str, seed: int) -> Row:
     """Train one setting on one planted market, in units of its optimum."""
     num_bars = num_bars_for(args.train_bars, args.unseen_bars)
     planted = planted_regime(num_bars, seed, unseen_bars=args.unseen_bars, filler=args.filler)
-    curve = learn_planted(planted, make_config(args, setting, seed))
-    return curve_row("planted regime", setting, seed, curve, *optimum_returns(planted))
+    curve = learn_planted(planted, learner_config(args, seed, **SETTINGS[setting]))
+    return setting_row("planted regime", setting, seed, curve, *optimum_returns(planted))
 
 
 def real_row(args: argparse.Namespace, setting: str, seed: int, symbol: str) -> Row:
     """Train one setting on real bars, in net log returns a 1 000 bars."""
     training, validation, params = real_problem(symbol, args.real, DEFAULT_LAYOUT)
-    curve = learn(training, validation, params, make_config(args, setting, seed))
+    curve = learn(training, validation, params, learner_config(args, seed, **SETTINGS[setting]))
     units = ((market.num_bars - market.first_bar) / 1000 for market in (validation, training))
-    return curve_row(symbol, setting, seed, curve, *units)
+    return setting_row(symbol, setting, seed, curve, *units)
 
 
-def curve_row(market: str, setting: str, seed: int, curve: Curve, unseen_unit: float, train_unit: float) -> Row:
+def setting_row(market: str, setting: str, seed: int, curve: Curve, unseen_unit: float, train_unit: float) -> Row:
     """Return one run's line; the curve travels in it."""
-    unseen, train = curve.final.unseen / unseen_unit, curve.final.train / train_unit
     return {
         "market": market,
         "setting": setting,
         "seed": seed,
-        "best": curve.best.unseen / unseen_unit,
-        "best update": curve.best.update,
-        "final": unseen,
-        "train final": train,
-        "gap": train - unseen,
-        "seconds": curve.final.seconds,
+        **curve_row(curve, unseen_unit, train_unit),
         "updates": [point.update for point in curve.points],
         "unseen": [point.unseen / unseen_unit for point in curve.points],
     }
-
-
-def make_config(args: argparse.Namespace, setting: str, seed: int) -> PPOConfig:
-    """Return the learner's settings."""
-    return PPOConfig(
-        total_steps=args.updates * args.num_envs * args.num_steps,
-        num_envs=args.num_envs,
-        num_steps=args.num_steps,
-        minibatch_size=args.minibatch_size,
-        update_epochs=args.update_epochs,
-        hidden_sizes=tuple(args.hidden_sizes),
-        learning_rate=args.learning_rate,
-        validation_interval=args.validation_interval,
-        seed=seed,
-        **SETTINGS[setting],
-    )
 
 
 def medians(rows: Sequence[Row]) -> list[Row]:
@@ -111,7 +91,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     for setting in dict.fromkeys(row["setting"] for row in rows):
         runs = [row for row in rows if row["setting"] == setting]
         if len({len(row["updates"]) for row in runs}) > 1:
-            continue  # Patience ends every run elsewhere; its curve is that of its noise.
+            continue  # Patience ends every run elsewhere; until then its curve is that of "none".
         shares = np.array([row["unseen"] for row in runs])
         (line,) = axes.plot(runs[0]["updates"], np.median(shares, axis=0), label=setting)
         axes.fill_between(runs[0]["updates"], shares.min(0), shares.max(0), color=line.get_color(), alpha=0.12)
@@ -123,23 +103,11 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    gpu = jax.default_backend() == "gpu"
     parser = make_parser(__doc__)
     parser.add_argument("--settings", nargs="+", choices=tuple(SETTINGS), default=list(SETTINGS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4] if gpu else [0])
-    parser.add_argument("--train-bars", type=int, default=TRAIN_BARS)
-    parser.add_argument("--unseen-bars", type=int, default=UNSEEN_BARS)
+    add_learning_flags(parser, updates=30, num_envs=1024, update_epochs=4, learning_rate=1e-3, validation_interval=3)
     parser.add_argument("--filler", type=float, default=0.3, help="standard deviation of the columns without meaning")
     parser.add_argument("--real", type=Path, help="folder of SYMBOL_15Min files: real bars instead, needs pyarrow")
-    parser.add_argument("--symbols", nargs="+", default=["SPY", "BTCUSDT"], help="with --real")
-    parser.add_argument("--updates", type=int, default=30)
-    parser.add_argument("--num-envs", type=int, default=8192 if gpu else 1024)
-    parser.add_argument("--num-steps", type=int, default=128)
-    parser.add_argument("--minibatch-size", type=int, default=2048)
-    parser.add_argument("--update-epochs", type=int, default=4)
-    parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[64])
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--validation-interval", type=int, default=3, help="updates")
     parser.add_argument("--picture", type=Path, default=Path("docs/images/regularisation.png"))
     return parser.parse_args(argv)
 
