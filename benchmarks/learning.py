@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +17,12 @@ from jax import Array
 from jax.experimental.compilation_cache import compilation_cache
 
 from benchmarks.measure import Row
-from benchmarks.phases import on_device, resolve_for
+from benchmarks.phases import resolve_for
 from benchmarks.purejaxrl import PeerConfig
 from jtf.data import load_bars
 from jtf.data.planted import TRAIN_BARS, UNSEEN_BARS, Planted
 from jtf.splits import EMBARGO_EXTRA, SplitConfig, split_bars
-from jtf.trading import ValidationData, make_environment, make_validation, validate
+from jtf.trading import ValidationData, make_environment, make_validation, on_device, validate
 from jtf_env.layouts import DEFAULT_WINDOW, LAYOUTS, get_layout
 from jtf_env.market import Market, build_market, market_segment, scale_market
 from jtf_env.params import EnvParams, make_params
@@ -139,6 +140,7 @@ def learn_planted(planted: Planted, config: PPOConfig, **limits: float) -> Curve
     return learn(planted.segment(planted.train), planted.segment(planted.unseen), planted.params, config, **limits)
 
 
+@cache
 def real_problem(symbol: str, folder: Path, layout: str) -> tuple[Market, Market, EnvParams]:
     """Return training market, validation market and parameters of real bars, split and scaled as `jtf.train` does.
 

@@ -10,9 +10,9 @@ from flax import nnx
 from jax import Array
 
 from benchmarks.learning import Curve, Recorder, Segments, make_segments, score_both
-from benchmarks.phases import on_device
 from benchmarks.purejaxrl import Peer, PeerConfig, gymnax_env, make_peer
 from jtf.data.planted import Planted
+from jtf.trading import on_device
 from jtf_ppo.types import Policy, RowTable
 
 ROWS_AT_ONCE = 256

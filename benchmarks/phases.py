@@ -13,9 +13,9 @@ from jax import Array
 from benchmarks.floors import Sizes, Work, env_work, epochs_work, policy_table_work, rollout_work
 from benchmarks.measure import Measurement, measure
 from jtf.data.synthetic import synthetic_bars
-from jtf.trading import TradingData, make_environment
+from jtf.trading import TradingData, make_environment, on_device
 from jtf_env.market import Market, build_market, scale_market
-from jtf_env.params import EnvParams, make_params
+from jtf_env.params import make_params
 from jtf_env.scaler import fit_scaler
 from jtf_ppo.bars import evaluate_rows
 from jtf_ppo.config import PPOConfig, resolve
@@ -55,11 +55,6 @@ def synthetic_problem(num_bars: int, window: int = 100, layout: str = "v5.6.0") 
     natural = build_market(bars, layout, window=window)
     scaler = fit_scaler(np.asarray(natural.features), np.asarray(natural.context), natural.layout.warmup)
     return scale_market(natural, scaler), on_device(make_params("crypto"))
-
-
-def on_device(params: EnvParams) -> EnvParams:
-    """Return the parameters as float32 and int32 arrays, as training takes them."""
-    return jax.tree.map(lambda x: jnp.asarray(x, jnp.int32 if isinstance(x, int) else jnp.float32), params)
 
 
 def resolve_for(market: Market, config: PPOConfig) -> PPOConfig:

@@ -124,6 +124,11 @@ def gymnax_env(data: TradingData) -> Any:
 
 def make_peer(env: Any, env_params: PyTree, config: PeerConfig) -> Peer:
     """Return the trainer for a gymnax 1.0 environment; `env_params` give the observation's size only."""
+    if config.batch_size % config.num_minibatches:
+        raise UserError(
+            f"{config.batch_size} samples do not divide into {config.num_minibatches} minibatches; choose a minibatch "
+            "size that divides environments x steps."
+        )
     size = env.observation_space(env_params).shape
     size = int(jnp.prod(jnp.asarray(size)))
     graph, _ = nnx.split(MLP(size, config.hidden_sizes, env.num_actions, nnx.Rngs(0)))

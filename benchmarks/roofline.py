@@ -18,11 +18,15 @@ from jtf.errors import run_command
 from jtf_ppo.config import PPOConfig
 
 
-def measure_rates(matrix_size: int = 0, copy_mib: int = 0) -> Rates:
-    """Measure the device; sizes of 0 are by device: large enough to leave its caches, small enough for seconds."""
+def measure_rates(matrix_size: int = 0, copy_mib: int = 0, precision: str = "auto") -> Rates:
+    """Measure the device; sizes of 0 are by device: large enough to leave its caches, small enough for seconds.
+
+    Matrix products in float32, in the device's default precision, and in `precision`.
+    """
     gpu = jax.default_backend() == "gpu"
     size = matrix_size or (8192 if gpu else 2048)
-    matrix = {dtype: matrix_rate(size, dtype) for dtype in (("float32", "bfloat16") if gpu else ("float32",))}
+    narrow = gpu or precision == "bfloat16"
+    matrix = {dtype: matrix_rate(size, dtype) for dtype in (("float32", "bfloat16") if narrow else ("float32",))}
     return Rates(matrix, copy_bandwidth(copy_mib or (2048 if gpu else 256)))
 
 

@@ -15,7 +15,7 @@ from benchmarks.floors import Rates
 from benchmarks.measure import Row, add_timing_flags, make_parser, peak_bytes, report
 from benchmarks.phases import Phase, measure_phases, resolve_for, synthetic_problem
 from benchmarks.roofline import measure_rates, rates_summary
-from jtf.errors import run_command
+from jtf.errors import UserError, run_command
 from jtf_ppo.config import PPOConfig
 
 
@@ -78,7 +78,9 @@ def make_config(args: argparse.Namespace, engine: str, num_envs: int) -> PPOConf
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
-    rates = measure_rates()
+    if not args.num_envs and not args.sample_envs:
+        raise UserError("--num-envs and --sample-envs are both empty; name at least one size of either.")
+    rates = measure_rates(precision=args.precision)
     data = synthetic_problem(args.num_bars, args.window)
     rows = []
     for engine, sweep in (("bars", args.num_envs), ("samples", args.sample_envs)):

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jtf.config import RunConfig, env_params, learner_config, named_flag, run_layout
@@ -12,7 +11,7 @@ from jtf.data import bars_sha256, load_bars
 from jtf.errors import UserError
 from jtf.metrics import annualisation
 from jtf.splits import Segment, split_bars
-from jtf.trading import TradingData, make_environment, make_validation
+from jtf.trading import TradingData, make_environment, make_validation, on_device
 from jtf_env.bars import Bars, check_enough_bars
 from jtf_env.errors import ParamsError
 from jtf_env.layouts import Layout
@@ -87,11 +86,6 @@ def prepare(config: RunConfig) -> Task:
         training_data=(pieces["train"], traced),
         validation=make_validation(pieces["validation"], traced, annualisation(bars.bars_per_year)),
     )
-
-
-def on_device(params: EnvParams) -> EnvParams:
-    """Return the parameters with float32 and int32 leaves, so that no compiled function sees a Python number."""
-    return jax.tree.map(lambda x: jnp.asarray(x, jnp.int32 if isinstance(x, int) else jnp.float32), params)
 
 
 def refuse_jumps(bars: Bars, allow: bool) -> None:

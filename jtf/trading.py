@@ -48,6 +48,11 @@ def make_validation(market: Market, params: EnvParams, annualisation: float) -> 
     return Validation(run=validate, data=data)
 
 
+def on_device(params: EnvParams) -> EnvParams:
+    """Return the parameters with float32 and int32 leaves, so that no compiled function sees a Python number."""
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.int32 if isinstance(x, int) else jnp.float32), params)
+
+
 def row_table(data: TradingData) -> RowTable:
     """Return the standardised columns the addresses point into."""
     market, _ = data

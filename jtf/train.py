@@ -37,7 +37,9 @@ from jtf.run_directory import (
 )
 from jtf.splits import SEGMENTS
 from jtf_env.layouts import Layout
+from jtf_ppo import PPOConfig
 from jtf_ppo import train as train_policy
+from jtf_ppo.bars import partition
 from jtf_ppo.types import TrainResult
 
 
@@ -134,11 +136,11 @@ def announce(console: Console, task: Task, directory: Path) -> None:
             ("layout", f"{task.layout.name}: {task.layout.count} columns x {config.window} bars"),
             ("costs", f"fee {task.params.fee:g}, slippage {task.params.slippage:g} a side"),
             ("device", device_name()),
-            ("engine", f"{learner.engine} (first layer {learner.first_layer}, {learner.precision})"),
+            ("engine", engine(learner)),
             ("network", " x ".join(str(width) for width in learner.hidden_sizes or ())),
             ("steps", f"{learner.total_steps:,} in {learner.total_updates} updates"),
             ("rollout", f"{learner.num_envs:,} environments x {learner.num_steps} steps"),
-            ("minibatch", f"{learner.minibatch_size:,} {learner.engine}, {learner.update_epochs} epochs"),
+            ("minibatch", f"{minibatch(task)}, {learner.update_epochs} epochs"),
             ("validation", every(learner.validation_interval)),
             ("checkpoint", every(learner.checkpoint_interval)),
             ("seed", learner.seed),
@@ -147,6 +149,21 @@ def announce(console: Console, task: Task, directory: Path) -> None:
     )  # fmt: skip
     for note in notes(task):
         console.print(f"  note: {note}", highlight=False, soft_wrap=True)
+
+
+def engine(learner: PPOConfig) -> str:
+    """Return the engine, and how its first layer is computed; that of samples gathers windows."""
+    first_layer = f"first layer {learner.first_layer}, " if learner.engine == "bars" else ""
+    return f"{learner.engine} ({first_layer}{learner.precision})"
+
+
+def minibatch(task: Task) -> str:
+    """Return what an optimiser step sees: samples, or the whole blocks of bars that come nearest to the setting."""
+    size = task.learner.minibatch_size or 0
+    if task.learner.engine == "samples":
+        return f"{size:,} samples"
+    length, _, blocks = partition(len(task.segments["train"]), task.config.window, size)
+    return f"{blocks * length:,} bars ({blocks} x {length})"
 
 
 def every(interval: int | None) -> str:

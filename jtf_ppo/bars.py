@@ -5,6 +5,9 @@ step is a row gather, an inverse CDF and the environment's own arithmetic; an ep
 pass over the *rows*, however many environments ran (`losses.bar_loss` says why this is exact).
 """
 
+from functools import partial
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -12,9 +15,9 @@ from jax import Array
 
 from jtf_ppo.advantage import gae, normalise
 from jtf_ppo.config import PPOConfig
-from jtf_ppo.engine import Acting, Engine, is_noisy, make_dropout, masked_cover, noisy_rows, rollout_metrics
+from jtf_ppo.engine import Acting, Engine, is_noisy, make_dropout, masked_cover, noisy_rows, roll_out, rollout_metrics
 from jtf_ppo.losses import BarSums, bar_loss
-from jtf_ppo.sampling import bits_to_uniform, cumulative, draw_bits, inverse_cdf, mix_bits
+from jtf_ppo.sampling import cumulative, inverse_cdf
 from jtf_ppo.types import Environment, PyTree, RowTable
 from jtf_ppo.window_dense import block_length
 
@@ -25,18 +28,12 @@ ROWS_AT_ONCE = 16_384
 def bar_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, num_rows: int) -> Engine:
     """Return the engine for a resolved `config` and a table of `num_rows` rows (`T`)."""
     assert config.minibatch_size is not None, "config must be resolved"
-    length, usable = block_length(env.window), num_rows - env.first_row
-    # A random offset shifts the blocks, so one more than ceil(usable / length) is needed to cover every row.
-    num_blocks = -(-usable // length) + 1
-    size = num_blocks if config.minibatch_size >= usable else max(1, config.minibatch_size // length)
+    assert env.num_actions <= jnp.iinfo(jnp.int8).max, "actions are stored in 8 bits"
+    usable = num_rows - env.first_row
+    length, num_blocks, size = partition(usable, env.window, config.minibatch_size)
     num_minibatches = -(-num_blocks // size)
 
-    def collect(
-        params: nnx.State, acting: Acting, key: Array, data: PyTree
-    ) -> tuple[Acting, BarSums, dict[str, Array]]:
-        return _collect(env, config, graph, params, acting, key, data)
-
-    def cover(key: Array, batch: BarSums) -> Array:
+    def cover(key: Array) -> Array:
         offset_key, order_key = jax.random.split(key)
         offset = jax.random.randint(offset_key, (), 0, length, jnp.int32)
         blocks = masked_cover(order_key, num_blocks, size)
@@ -77,7 +74,27 @@ def bar_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, num_row
         share = total * num_minibatches / config.batch_size
         return value, {name: metric * share for name, metric in metrics.items()}
 
-    return Engine(collect, num_minibatches, cover, loss)
+    return Engine(partial(_collect, env, config, graph), num_minibatches, cover, loss)
+
+
+class Partition(NamedTuple):
+    """How an epoch cuts the usable rows."""
+
+    length: int
+    """Rows of a block."""
+    num_blocks: int
+    """Blocks of an epoch: one more than the rows fill, because a random offset shifts them."""
+    size: int
+    """Blocks of a minibatch."""
+
+
+def partition(usable: int, window: int, minibatch_size: int) -> Partition:
+    """Return the whole blocks, at least one, that come nearest to `minibatch_size` rows and share the epoch evenly."""
+    length = block_length(window)
+    num_blocks = -(-usable // length) + 1
+    wanted = num_blocks if minibatch_size >= usable else max(1, (minibatch_size + length // 2) // length)
+    num_minibatches = -(-num_blocks // wanted)
+    return Partition(length, num_blocks, -(-num_blocks // num_minibatches))
 
 
 def evaluate_rows(
@@ -125,34 +142,20 @@ def _collect(
     logits, row_values = evaluate_rows(graph, params, table, env.first_row, env.window, config.first_layer)
     edges = cumulative(logits)
 
-    def step(
-        carry: tuple[Acting, dict[str, Array]], key: Array
-    ) -> tuple[tuple[Acting, dict[str, Array]], dict[str, Array]]:
-        acting, totals = carry
-        bits = draw_bits(key, config.num_envs or 0)
-        action = inverse_cdf(edges[acting.observation], bits_to_uniform(bits))
-        env_state, timestep = env.step(mix_bits(bits), acting.env_state, action, data)
-        stored = {
-            "row": acting.observation,
-            "final_row": timestep.final_observation,
-            "action": action.astype(jnp.int8),
-            "reward": timestep.reward,
-            "terminated": timestep.terminated,
-            "truncated": timestep.truncated,
-        }
-        totals = {name: totals[name] + value.mean() for name, value in timestep.metrics.items()}
-        return (Acting(env_state, timestep.observation), totals), stored
+    def act(row: Array, uniform: Array) -> tuple[Array, dict[str, Array]]:
+        action = inverse_cdf(edges[row], uniform)
+        return action, {"row": row, "action": action.astype(jnp.int8)}
 
-    zero = {name: jnp.zeros(()) for name in _metric_names(env, acting, data)}
-    (acting, totals), rollout = jax.lax.scan(step, (acting, zero), jax.random.split(key, config.num_steps))
+    acting, rollout = roll_out(env, config, acting, key, data, act, lambda row: {"final_row": row})
     values = row_values[rollout["row"]]
     advantages = gae(
         rollout["reward"], values, row_values[rollout["final_row"]], rollout["terminated"], rollout["truncated"],
         config.gamma, config.gae_lambda,
     )  # fmt: skip
     sums = sum_by_row(rollout["row"], rollout["action"], advantages, row_values, jax.nn.log_softmax(logits))
-    env_metrics = {name: total / config.num_steps for name, total in totals.items()}
-    metrics = rollout_metrics(rollout["reward"], rollout["action"], values, advantages, env_metrics, env.num_actions)
+    metrics = rollout_metrics(
+        rollout["reward"], rollout["action"], values, advantages, rollout["metrics"], env.num_actions
+    )
     return acting, sums, metrics
 
 
@@ -168,24 +171,15 @@ def sum_by_row(rows: Array, actions: Array, advantages: Array, row_values: Array
     def add(sums: BarSums, step: tuple[Array, Array, Array, Array]) -> tuple[BarSums, None]:
         row, action, advantage, normalised = step
         cell = row * num_actions + action.astype(row.dtype)
-        target = advantage + row_values[row]
         return sums._replace(
             gain=sums.gain.at[cell].add(jnp.maximum(normalised, 0.0)),
             loss=sums.loss.at[cell].add(jnp.minimum(normalised, 0.0)),
             samples=sums.samples.at[row].add(1.0),
-            target=sums.target.at[row].add(target),
-            target_square=sums.target_square.at[row].add(jnp.square(target)),
+            residual=sums.residual.at[row].add(advantage),
+            residual_square=sums.residual_square.at[row].add(jnp.square(advantage)),
         ), None
 
-    empty = BarSums(per_cell, per_cell, per_row, per_row, per_row, log_probs)
+    empty = BarSums(per_cell, per_cell, per_row, per_row, per_row, row_values, log_probs)
     sums, _ = jax.lax.scan(add, empty, (rows, actions, advantages, normalise(advantages)))
     shape = (num_rows, num_actions)
     return sums._replace(gain=sums.gain.reshape(shape), loss=sums.loss.reshape(shape))
-
-
-def _metric_names(env: Environment, acting: Acting, data: PyTree) -> tuple[str, ...]:
-    """Names of the environment's metrics, found by shape evaluation alone."""
-    batch = jax.tree.leaves(acting.observation)[0].shape[0]
-    word, action = jax.ShapeDtypeStruct((batch,), jnp.uint32), jax.ShapeDtypeStruct((batch,), jnp.int32)
-    _, timestep = jax.eval_shape(env.step, word, acting.env_state, action, data)
-    return tuple(timestep.metrics)

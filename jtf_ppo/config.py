@@ -52,7 +52,8 @@ class PPOConfig:
     hidden_sizes: tuple[int, ...] | None = None
     """Widths of the trunk. Default: 512 256 128 on a GPU, 256 128 on a CPU."""
     precision: Precision = "auto"
-    """Inputs of the wide matrix products; accumulation is float32. Default: bfloat16 on a GPU, float32 on a CPU."""
+    """Inputs of the trunk's matrix products; the heads and, but for hidden layers, all sums stay in float32. Default:
+    bfloat16 on a GPU, float32 on a CPU."""
     feature_noise: float = 1.0
     """Gaussian noise on the standardised row table, in standard deviations, fresh at every minibatch."""
     context_noise: float = 0.0
@@ -150,6 +151,8 @@ def resolve(config: PPOConfig, platform: str, address_only: bool, num_rows: int)
     if minibatch > limit:
         raise ConfigError(f"minibatch_size={minibatch} is larger than the batch ({limit} {unit}); lower it.")
     validation = config.validation_interval
+    if config.patience and validation == 0:
+        raise ConfigError("patience counts validations, and validation_interval=0 makes none; leave one of them out.")
     if validation is None:
         validation = max(1, resolved.total_updates // 10)
     checkpoint = validation if config.checkpoint_interval is None else config.checkpoint_interval

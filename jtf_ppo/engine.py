@@ -10,7 +10,8 @@ from jax import Array
 
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.networks import Dropout
-from jtf_ppo.types import PyTree, RowTable
+from jtf_ppo.sampling import bits_to_uniform, draw_bits, mix_bits
+from jtf_ppo.types import Environment, PyTree, RowTable
 
 
 class Acting(NamedTuple):
@@ -27,13 +28,50 @@ class Engine(NamedTuple):
     collect: Callable[[nnx.State, Acting, Array, PyTree], tuple[Acting, PyTree, dict[str, Array]]]
     """``(params, acting, key, data) -> (acting, batch, metrics)``: one rollout with its advantages."""
     num_minibatches: int
-    cover: Callable[[Array, PyTree], PyTree]
-    """``(key, batch) -> indices [M, ...]``: one epoch; every sample (or row) once, padding masked."""
+    cover: Callable[[Array], Array]
+    """``key -> indices [M, ...]``: one epoch; every sample (or row) once, padding masked."""
     loss: Callable[[nnx.State, nnx.State, PyTree, PyTree, Array, RowTable | None], tuple[Array, dict[str, Array]]]
     """``(params, acted, batch, indices, key, table) -> (loss, metrics)`` of a minibatch.
 
     `acted` are the parameters that collected the batch; the key is for noise and dropout.
     """
+
+
+def roll_out(
+    env: Environment,
+    config: PPOConfig,
+    acting: Acting,
+    key: Array,
+    data: PyTree,
+    act: Callable[[PyTree, Array], tuple[Array, dict[str, PyTree]]],
+    look_back: Callable[[PyTree], dict[str, PyTree]],
+) -> tuple[Acting, dict[str, PyTree]]:
+    """Take `num_steps` steps of every environment and return where they stand and what was stored, ``[N, B, ...]``.
+
+    One random word a step and environment: it draws the action, and mixed once more it serves the environment. Of the
+    environment's metrics the mean over the environments is stored. Consumes `key`.
+
+    Parameters
+    ----------
+    act: ``(observation, uniform) -> (action, stored)``.
+    look_back: ``final observation -> stored``, for the value after the step.
+    """
+
+    def step(acting: Acting, key: Array) -> tuple[Acting, dict[str, PyTree]]:
+        bits = draw_bits(key, config.num_envs or 0)
+        action, stored = act(acting.observation, bits_to_uniform(bits))
+        env_state, timestep = env.step(mix_bits(bits), acting.env_state, action, data)
+        stored = {
+            **stored,
+            **look_back(timestep.final_observation),
+            "reward": timestep.reward,
+            "terminated": timestep.terminated,
+            "truncated": timestep.truncated,
+            "metrics": jax.tree.map(jnp.mean, timestep.metrics),
+        }
+        return Acting(env_state, timestep.observation), stored
+
+    return jax.lax.scan(step, acting, jax.random.split(key, config.num_steps))
 
 
 def is_noisy(config: PPOConfig) -> bool:
@@ -62,7 +100,7 @@ def make_dropout(rate: float, key: Array) -> Dropout | None:
 def rollout_metrics(
     rewards: Array, actions: Array, values: Array, advantages: Array, env_metrics: dict[str, Array], num_actions: int
 ) -> dict[str, Array]:
-    """Metrics of one rollout, all inputs ``[N, B]`` but `env_metrics` (scalars, already averaged).
+    """Metrics of one rollout, all inputs ``[N, B]`` but `env_metrics` (``[N]``).
 
     Explained variance is ``1 - var(target - value) / var(target)`` with the target ``advantage + value``.
     """
@@ -72,7 +110,7 @@ def rollout_metrics(
         "train/reward": rewards.mean(),
         "train/explained_variance": 1.0 - unexplained,
         **{f"train/action_share_{a}": shares[a] for a in range(num_actions)},
-        **{f"train/{name}": value for name, value in env_metrics.items()},
+        **{f"train/{name}": value.mean() for name, value in env_metrics.items()},
     }
 
 

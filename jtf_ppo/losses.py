@@ -33,12 +33,20 @@ class BarSums(NamedTuple):
     """``[T, A]`` sum of min(advantage, 0)."""
     samples: Array
     """``[T]`` samples."""
-    target: Array
-    """``[T]`` sum of value targets."""
-    target_square: Array
-    """``[T]`` sum of squared value targets."""
+    residual: Array
+    """``[T]`` sum of value targets less `values`, so that large values leave no rounding behind."""
+    residual_square: Array
+    """``[T]`` sum of their squares."""
+    values: Array
+    """``[T]`` values of the policy that acted."""
     log_probs: Array
     """``[T, A]`` log-probabilities of the policy that acted."""
+
+
+MAX_LOG_RATIO = 60.0
+"""Bound of the log-ratio by bars. An action that was drawn had a probability of 2^-24 at least (the random word has as
+many bits), so no sample's ratio comes near; but that of an action nobody took may overflow, and infinity times its sum
+of zero would be no number."""
 
 
 def entropy(log_probs: Array) -> Array:
@@ -92,11 +100,12 @@ def bar_loss(
 
     log_probs = jax.nn.log_softmax(logits)
     log_ratio = log_probs - sums.log_probs
-    ratio = jnp.exp(log_ratio)
+    ratio = jnp.exp(jnp.minimum(log_ratio, MAX_LOG_RATIO))
     capped = jnp.minimum(ratio, 1.0 + config.clip_eps)
     floored = jnp.maximum(ratio, 1.0 - config.clip_eps)
     policy = -mean(jnp.sum(capped * sums.gain + floored * sums.loss, axis=-1))
-    value = mean(sums.samples * jnp.square(values) - 2.0 * values * sums.target + sums.target_square) / 2.0
+    moved = values - sums.values
+    value = mean(sums.samples * jnp.square(moved) - 2.0 * moved * sums.residual + sums.residual_square) / 2.0
     old_probs = jnp.exp(sums.log_probs)
     outside = (jnp.abs(ratio - 1.0) > config.clip_eps).astype(values.dtype)
     return _combine(

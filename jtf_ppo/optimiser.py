@@ -76,6 +76,7 @@ def apply_gradient(
 ) -> tuple[Any, optax.OptState, Array, Array]:
     """Return ``(params, opt_state, norm, skipped)``; a non-finite loss or gradient leaves both as they were.
 
+    So does a gradient of zero, which a minibatch without any sample has: momentum alone takes no step.
     Adam sees the gradient of one *dense* row for each context row: its steps ignore the scale of a gradient but for
     ``ADAM_EPS``, and with the sum of `window` gradients they would differ from the dense network's by that.
     """
@@ -87,6 +88,6 @@ def apply_gradient(
     new_params = optax.apply_updates(params, jax.tree.map(lambda u: -rate * u, updates))
 
     def keep(new: Array, old: Array) -> Array:
-        return jnp.where(finite, new, old)
+        return jnp.where(finite & (norm > 0.0), new, old)
 
     return jax.tree.map(keep, new_params, params), jax.tree.map(keep, new_state, opt_state), norm, ~finite

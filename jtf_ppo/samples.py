@@ -1,5 +1,7 @@
 """The sample engine: ordinary PPO over shuffled minibatches of samples; any environment, any observation."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,9 +9,9 @@ from jax import Array
 
 from jtf_ppo.advantage import gae, normalise
 from jtf_ppo.config import PPOConfig
-from jtf_ppo.engine import Acting, Engine, is_noisy, make_dropout, masked_cover, noisy_rows, rollout_metrics
+from jtf_ppo.engine import Acting, Engine, is_noisy, make_dropout, masked_cover, noisy_rows, roll_out, rollout_metrics
 from jtf_ppo.losses import SampleBatch, log_prob_of, sample_loss
-from jtf_ppo.sampling import bits_to_uniform, cumulative, draw_bits, inverse_cdf, mix_bits
+from jtf_ppo.sampling import cumulative, inverse_cdf
 from jtf_ppo.types import Environment, PyTree, RowTable
 
 
@@ -20,12 +22,7 @@ def sample_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef) -> E
     # A dense observation has no row table to put noise on.
     noisy = is_noisy(config) if env.address_only else bool(config.dropout)
 
-    def collect(
-        params: nnx.State, acting: Acting, key: Array, data: PyTree
-    ) -> tuple[Acting, SampleBatch, dict[str, Array]]:
-        return _collect(env, config, graph, params, acting, key, data)
-
-    def cover(key: Array, batch: SampleBatch) -> Array:
+    def cover(key: Array) -> Array:
         return masked_cover(key, num_samples, size)
 
     def loss(
@@ -46,7 +43,7 @@ def sample_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef) -> E
             picked = picked._replace(log_prob=log_prob_of(old_logits, picked.action))
         return sample_loss(logits, values, picked, weight.astype(values.dtype), config)
 
-    return Engine(collect, -(-num_samples // size), cover, loss)
+    return Engine(partial(_collect, env, config, graph), -(-num_samples // size), cover, loss)
 
 
 def _collect(
@@ -62,26 +59,16 @@ def _collect(
     table = env.table(data) if env.table is not None else None
     network = nnx.merge(graph, params)
 
-    def step(acting: Acting, key: Array) -> tuple[Acting, dict[str, PyTree]]:
-        bits = draw_bits(key, config.num_envs or 0)
-        logits, values = network(acting.observation, table)
-        action = inverse_cdf(cumulative(logits), bits_to_uniform(bits))
-        env_state, timestep = env.step(mix_bits(bits), acting.env_state, action, data)
-        _, next_values = network(timestep.final_observation, table)
-        stored = {
-            "observation": acting.observation,
-            "action": action,
-            "log_prob": log_prob_of(logits, action),
-            "values": values,
-            "next_values": next_values,
-            "reward": timestep.reward,
-            "terminated": timestep.terminated,
-            "truncated": timestep.truncated,
-            "metrics": jax.tree.map(jnp.mean, timestep.metrics),
-        }
-        return Acting(env_state, timestep.observation), stored
+    def act(observation: PyTree, uniform: Array) -> tuple[Array, dict[str, PyTree]]:
+        logits, values = network(observation, table)
+        action = inverse_cdf(cumulative(logits), uniform)
+        log_prob = log_prob_of(logits, action)
+        return action, {"observation": observation, "action": action, "log_prob": log_prob, "values": values}
 
-    acting, rollout = jax.lax.scan(step, acting, jax.random.split(key, config.num_steps))
+    def look_back(final: PyTree) -> dict[str, PyTree]:
+        return {"next_values": network(final, table)[1]}
+
+    acting, rollout = roll_out(env, config, acting, key, data, act, look_back)
     values = rollout["values"]
     advantages = gae(
         rollout["reward"], values, rollout["next_values"], rollout["terminated"], rollout["truncated"],
@@ -94,6 +81,7 @@ def _collect(
         normalise(advantages),
         advantages + values,
     )
-    env_metrics = jax.tree.map(jnp.mean, rollout["metrics"])
-    metrics = rollout_metrics(rollout["reward"], rollout["action"], values, advantages, env_metrics, env.num_actions)
+    metrics = rollout_metrics(
+        rollout["reward"], rollout["action"], values, advantages, rollout["metrics"], env.num_actions
+    )
     return acting, jax.tree.map(lambda x: x.reshape(config.batch_size, *x.shape[2:]), batch), metrics

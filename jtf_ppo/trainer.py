@@ -81,6 +81,10 @@ def train(
     saved = int(state.update) if resume else -1
     done = int(state.update)
     while done < config.total_updates:
+        # Asked before an update, so that a resumed run that had lost patience stays where it stopped.
+        if config.patience and best.worse >= config.patience:
+            stopped = "patience"
+            break
         began = time.perf_counter()
         state, device_metrics = update(state, data)
         metrics = _to_floats(jax.device_get(device_metrics))
@@ -94,9 +98,6 @@ def train(
         if newest is not None and _due(done, config.checkpoint_interval, config.total_updates):
             _save(newest, state, done, best)
             saved = done
-        if config.patience and best.worse >= config.patience:
-            stopped = "patience"
-            break
         if should_stop is not None and done < config.total_updates and should_stop():
             stopped = "interrupted"
             break

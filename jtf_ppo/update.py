@@ -115,7 +115,7 @@ def make_update(env: Environment, config: PPOConfig, engine: Engine) -> Update:
         progress: Progress, key: Array, state: TrainState, batch: PyTree, table: RowTable | None
     ) -> tuple[Progress, dict[str, Array]]:
         cover_key, loss_key = jax.random.split(key)
-        inputs = (engine.cover(cover_key, batch), jax.random.split(loss_key, engine.num_minibatches))
+        inputs = (engine.cover(cover_key), jax.random.split(loss_key, engine.num_minibatches))
 
         def run(progress: Progress) -> tuple[Progress, dict[str, Array]]:
             progress, metrics = jax.lax.scan(lambda p, x: minibatch(p, x, state, batch, table), progress, inputs)

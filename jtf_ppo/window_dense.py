@@ -6,6 +6,7 @@ dense layer exactly, in value and, under Adam, in every step it takes (`expand_k
 """
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +93,32 @@ class WindowDense(nnx.Module):
         return self.window * self._product(context, self.context_kernel[...]) + bias
 
     def _product(self, left: Array, kernel: Array) -> Array:
-        return jnp.matmul(left.astype(self.dtype), kernel.astype(self.dtype), preferred_element_type=kernel.dtype)
+        flat = left.reshape(math.prod(left.shape[:-1]), left.shape[-1])
+        return product(flat, kernel, self.dtype).reshape(*left.shape[:-1], kernel.shape[-1])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def product(left: Array, kernel: Array, dtype: jnp.dtype) -> Array:
+    """``left [B, D] @ kernel [D, H]`` with inputs of `dtype`, sums and result in the kernel's own, both ways.
+
+    Without a rule of its own the backward pass would multiply in the wide dtype and round the kernel's gradient to the
+    narrow one.
+    """
+    return jnp.matmul(left.astype(dtype), kernel.astype(dtype), preferred_element_type=kernel.dtype)
+
+
+def _product_forward(left: Array, kernel: Array, dtype: jnp.dtype) -> tuple[Array, tuple[Array, Array]]:
+    return product(left, kernel, dtype), (left, kernel)
+
+
+def _product_backward(dtype: jnp.dtype, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    left, kernel = saved
+    narrow = gradient.astype(dtype)
+    of_left = jnp.matmul(narrow, kernel.astype(dtype).T, preferred_element_type=left.dtype)
+    return of_left, jnp.matmul(left.astype(dtype).T, narrow, preferred_element_type=kernel.dtype)
+
+
+product.defvjp(_product_forward, _product_backward)
 
 
 def overlap_save(features: Array, kernel: Array) -> Array:

@@ -54,19 +54,24 @@ class TradingEnv(gymnasium.Env[np.ndarray, np.int64]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode at a drawn bar, or at ``options={"start_bar": bar}``."""
         super().reset(seed=seed)
+        options = options or {}
+        if unknown := set(options) - {"start_bar"}:
+            raise InputError(f"reset option {sorted(unknown)[0]!r} is unknown; the only one is 'start_bar'.")
         first, last = self.market.first_bar, self.market.num_bars - 2
-        bar = (options or {}).get("start_bar")
+        bar = options.get("start_bar")
         if bar is None:
             bar = int(self.np_random.integers(first, last + 1))
-        if not first <= bar <= last:
-            raise InputError(f"start_bar {bar} is outside {first}..{last}; choose a bar inside.")
-        self._state = environment.reset_at(bar, self.market, self.params)
-        return self._observation(self._state), {"bar": bar, "equity": float(self._state.equity)}
+        if not isinstance(bar, int | np.integer) or not first <= bar <= last:
+            raise InputError(f"start_bar {bar!r} is no bar index in {first}..{last}; choose one inside.")
+        self._state = environment.reset_at(int(bar), self.market, self.params)
+        return self._observation(self._state), {"bar": int(bar), "equity": float(self._state.equity)}
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Execute one decision: ``(observation, reward, terminated, truncated, info)``."""
         if self._state is None:
             raise RuntimeError("step was called before reset; call reset first.")
+        if not self.action_space.contains(action):
+            raise InputError(f"action {action!r} is none of the codes 0..{NUM_ACTIONS - 1}; see jtf_env.actions.")
         self._state, result = self._step(self._state, np.int32(action), self.market, self.params)
         info = {"bar": int(self._state.bar), **describe(result.info)}
         observation = self._observation(self._state)

@@ -1,6 +1,7 @@
 """The benchmarks run end to end at tiny sizes; what compiles long is measured once and shared."""
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -26,7 +27,9 @@ from benchmarks import (
 from benchmarks.floors import Rates, Sizes, Work, epochs_work, num_parameters, row_flops
 from benchmarks.learning import Curve, learn_planted, num_bars_for, shared_compilations
 from benchmarks.measure import device_info, device_slug, format_table, measure
+from benchmarks.peer_learning import learn_peer
 from benchmarks.phases import Phase, epochs_only, measure_phases, resolve_for, start_iteration, synthetic_problem
+from benchmarks.purejaxrl import PeerConfig
 from jtf.data.planted import planted_regime
 from jtf.errors import run_command
 from jtf_ppo import PPOConfig
@@ -119,7 +122,7 @@ def test_steps_per_second_prints_measured_time_over_the_floor(
 ) -> None:
     iteration = replace(phases[-1], name="iteration")
     monkeypatch.setattr(steps_per_second, "measure_phases", lambda *args, **timing: [*phases, iteration])
-    monkeypatch.setattr(steps_per_second, "measure_rates", lambda: RATES)
+    monkeypatch.setattr(steps_per_second, "measure_rates", lambda precision: RATES)
     flags = "--num-bars 400 --window 8 --num-envs 4 --num-steps 4 --hidden-sizes 8 --minibatch-size 8 --sample-envs 2"
     assert steps_per_second.main([*flags.split(), "--out", str(tmp_path)]) == 0
     row = result(tmp_path, "steps_per_second")["rows"][-1]
@@ -218,6 +221,39 @@ def test_peers_run_the_purejaxrl_style_trainer(tmp_path: Path) -> None:
     assert peers.main([*flags.split(), "--out", str(tmp_path)]) == 0
     (row,) = result(tmp_path, "peers")["rows"]
     assert (row["samples"], row["minibatch"]) == (16, 8)
+
+
+def test_peers_refuse_minibatches_that_do_not_divide_the_samples(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("gymnax")
+    flags = f"{TINY_PEERS} --trainers purejaxrl --purejaxrl-envs 4 --minibatch-sizes 5 --equal-trainers --no-write"
+    assert run_command(lambda: peers.main(flags.split())) == 2
+    assert "16 samples do not divide into 3 minibatches" in capsys.readouterr().err
+
+
+def test_the_peer_learns_until_its_time_is_up() -> None:
+    pytest.importorskip("gymnax")
+    planted = planted_regime(num_bars_for(300, 200), unseen_bars=200)
+    config = PeerConfig(num_envs=4, num_minibatches=2, num_steps=8, update_epochs=1, hidden_sizes=(8,))
+    limits = {"max_seconds": math.inf, "enough": math.inf}
+    curve = learn_peer(planted, config, updates=3, validation_interval=2, **limits)
+    assert [point.update for point in curve.points] == [2, 3]
+    assert curve.steps == 3 * 32
+    assert len(learn_peer(planted, config, updates=3, validation_interval=1, max_seconds=0.0, enough=1.0).points) == 1
+
+
+def test_time_to_quality_is_at_least_the_limit_where_the_peer_never_arrived() -> None:
+    bars = {"trainer": "bars", "reached": True, "without compile": 2.0, "last second": 3.0, "compile s": 1.0}
+    peer = {"trainer": "purejaxrl", "reached": False, "without compile": None, "last second": 110.0, "compile s": 10.0}
+    assert time_to_quality.ratios([bars, peer]) == {"purejaxrl / bars, at least": 50.0}
+
+
+def test_a_sweep_over_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(lambda: steps_per_second.main(["--num-envs", "--sample-envs", "--no-write"])) == 2
+    assert "both empty" in capsys.readouterr().err
+
+
+def test_bfloat16_has_a_measured_matrix_rate_on_a_cpu_too() -> None:
+    assert set(roofline.measure_rates(64, 1, "bfloat16").matrix) == {"float32", "bfloat16"}
 
 
 def test_peers_name_a_missing_library_and_the_remedy(

@@ -80,8 +80,21 @@ def test_gymnasium_start_bars_follow_the_seed(market):
 
 
 def test_gymnasium_refuses_a_start_bar_without_a_full_window(env):
-    with pytest.raises(InputError, match="start_bar 1 is outside"):
+    with pytest.raises(InputError, match="start_bar 1 is no bar index"):
         env.reset(options={"start_bar": 1})
+
+
+@pytest.mark.parametrize("options", [{"start_bar": 20.7}, {"start_bar": "x"}, {"start": 20}])
+def test_gymnasium_refuses_options_it_does_not_know(env, options):
+    with pytest.raises(InputError, match=r"no bar index|is unknown"):
+        env.reset(options=options)
+
+
+@pytest.mark.parametrize("action", [-1, NUM_ACTIONS, 1.5])
+def test_gymnasium_refuses_an_action_that_is_no_code(env, action):
+    env.reset()
+    with pytest.raises(InputError, match=r"none of the codes 0\.\.7"):
+        env.step(action)
 
 
 def test_gymnax_steps_and_resets_through_the_base_class(market):

@@ -73,6 +73,20 @@ def test_the_device_decides_width_and_precision(platform, hidden, precision):
     assert (config.hidden_sizes, config.precision) == (hidden, precision)
 
 
+@pytest.mark.parametrize(("platform", "method"), [("cpu", "fft"), ("gpu", "gather")])
+def test_the_device_decides_how_the_first_layer_is_computed(platform, method):
+    assert resolve(PPOConfig(), platform, True, 1000).first_layer == method
+
+
+def test_noise_of_one_deviation_on_the_features_and_none_on_the_context_is_the_default():
+    assert (PPOConfig().feature_noise, PPOConfig().context_noise) == (1.0, 0.0)
+
+
+def test_patience_without_validations_is_refused():
+    with pytest.raises(ConfigError, match="patience counts validations"):
+        resolve(PPOConfig(patience=3, validation_interval=0), "cpu", True, 1000)
+
+
 def test_a_gpu_steps_more_environments_in_larger_minibatches():
     sizes = [resolve(PPOConfig(total_steps=10**8), platform, True, 140_000) for platform in ("cpu", "gpu")]
     assert sizes[0].num_envs < sizes[1].num_envs

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from jax.extend.core import jaxprs_in_params
 
-from jtf_ppo.bars import evaluate_rows, sum_by_row
+from jtf_ppo.bars import evaluate_rows, partition, sum_by_row
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.engine import Acting, masked_cover
 from jtf_ppo.losses import entropy
@@ -60,7 +60,7 @@ def loss_of(config: PPOConfig, key: int = 5, batch_of: PPOConfig | None = None) 
 
     @jax.jit
     def loss(params, batch, table):
-        indices = engine.cover(jax.random.key(6), batch)[0]
+        indices = engine.cover(jax.random.key(6))[0]
         return engine.loss(params, params, batch, indices, jax.random.key(key), table)[0]
 
     return float(loss(params, batch, TABLE))
@@ -88,7 +88,7 @@ def test_both_engines_take_the_same_optimiser_step_on_one_rollout():
 
         def step(engine, batch):
             (loss, _), gradient = jax.value_and_grad(engine.loss, has_aux=True)(
-                params, params, batch, engine.cover(jax.random.key(0), batch)[0], jax.random.key(1), table
+                params, params, batch, engine.cover(jax.random.key(0))[0], jax.random.key(1), table
             )
             new, *_ = apply_gradient(
                 optimiser, params, optimiser.init(params), gradient, loss, jnp.float32(0.01), 0.5, WINDOW
@@ -122,7 +122,7 @@ def test_the_entropy_of_an_epoch_of_bars_is_the_mean_over_its_samples_however_th
         def minibatch(starts):
             return engine.loss(params, params, batch, starts, jax.random.key(5), table)[1]["train/entropy"]
 
-        return jax.lax.map(minibatch, engine.cover(jax.random.key(6), batch)).mean()
+        return jax.lax.map(minibatch, engine.cover(jax.random.key(6))).mean()
 
     expected = (batch.samples * entropy(batch.log_probs)).sum() / 16
     assert engine.num_minibatches == 6
@@ -145,9 +145,10 @@ def test_sums_by_row_equal_hand_numbers():
     np.testing.assert_allclose(sums.gain, np.asarray([[0, 0], [4, 0], [0, 0]]) / np.sqrt(5), rtol=1e-6)
     np.testing.assert_allclose(sums.loss, np.asarray([[0, 0], [0, 0], [0, -4]]) / np.sqrt(5), rtol=1e-6)
     np.testing.assert_array_equal(sums.samples, [0, 2, 2])
-    # Targets 13, 11 on row 1 and 19, 17 on row 2.
-    np.testing.assert_allclose(sums.target, [0, 24, 36])
-    np.testing.assert_allclose(sums.target_square, [0, 13**2 + 11**2, 19**2 + 17**2])
+    # Targets 13, 11 on row 1, whose value was 10, and 19, 17 on row 2, whose value was 20.
+    np.testing.assert_allclose(sums.residual, [0, 3 + 1, -1 - 3])
+    np.testing.assert_allclose(sums.residual_square, [0, 3**2 + 1**2, 1**2 + 3**2])
+    np.testing.assert_array_equal(sums.values, [0, 10, 20])
 
 
 @pytest.mark.parametrize(("num", "size", "minibatches"), [(262_144, 12_288, 22), (7, 3, 3), (8, 4, 2), (5, 5, 1)])
@@ -163,6 +164,53 @@ def test_two_epochs_are_in_different_order():
     assert (first != second).any()
 
 
+def test_every_epoch_cuts_the_rows_into_blocks_elsewhere():
+    engine, _, _ = parts(configured("bars", minibatch_size=12))
+    starts = [np.asarray(engine.cover(jax.random.key(k))) for k in range(20)]
+    offsets = {int(ENV.first_row - s.min()) for s in starts}
+    assert offsets <= set(range(12))
+    assert len(offsets) > 5
+
+
+@pytest.mark.parametrize(
+    ("usable", "window", "asked", "blocks", "size"),
+    [
+        (56, 5, 1, 6, 1),  # Never less than a block of 12,
+        (56, 5, 18, 6, 2),  # or the nearest number of them,
+        (56, 5, 48, 6, 3),  # shared evenly: two minibatches of 3, not of 4 and 2,
+        (56, 5, 56, 6, 6),  # or all.
+        (8000, 100, 2048, 52, 13),
+    ],
+)
+def test_a_minibatch_of_bars_is_whole_blocks(usable, window, asked, blocks, size):
+    assert partition(usable, window, asked) == (block_length(window), blocks, size)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_environment_draws_from_another_word_than_the_action(engine):
+    # A policy that always bets high leaves the words' upper bits free; where the environment used the action's own word
+    # its draws would follow the action.
+    words = []
+
+    def step(bits, rows, action, data):
+        jax.debug.callback(lambda b, a: words.append((np.asarray(b), np.asarray(a))), bits, action)
+        return ENV.step(bits, rows, action, data)
+
+    env = replace(ENV, step=step)
+    config = configured(engine, num_envs=256, num_steps=16)
+    graph, params = tiny_network(ENV, TABLE, config)
+    state, observation = ENV.reset(jax.random.key(3), 256, TABLE)
+    ready = make_engine(env, config, graph, TABLE)
+    jax.block_until_ready(jax.jit(ready.collect)(params, Acting(state, observation), jax.random.key(4), TABLE))
+    jax.effects_barrier()
+    bits, actions = (np.concatenate(part) for part in zip(*words, strict=True))
+    third = (bits / 2**32 * 3).astype(int)
+    counts = np.histogram2d(actions, third, bins=(3, 3))[0]
+    expected = np.outer(counts.sum(1), counts.sum(0)) / counts.sum()
+    # Independent: 4 degrees of freedom, 99.9 % quantile 18.5.
+    assert chi_square(counts, expected) < 18.5
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_target_enters_the_losses_of_an_epoch_once(engine):
     # The value loss is quadratic in a sample's target (in a row's sum of squares: linear), so its derivative shows the
@@ -170,7 +218,7 @@ def test_every_target_enters_the_losses_of_an_epoch_once(engine):
     config = configured(engine, minibatch_size=13, vf_coef=1.0)
     ready, params, _ = parts(config)
     _, batch, _ = rollout(config)
-    field = "target_square" if engine == "bars" else "target"
+    field = "residual_square" if engine == "bars" else "target"
 
     @jax.jit
     def weights(key, batch, table):
@@ -179,7 +227,7 @@ def test_every_target_enters_the_losses_of_an_epoch_once(engine):
             return ready.loss(params, params, used, indices, jax.random.key(0), table)[1]["loss/value"]
 
         slope = jax.grad(value_loss)
-        return jax.lax.map(lambda indices: slope(getattr(batch, field), indices), ready.cover(key, batch))
+        return jax.lax.map(lambda indices: slope(getattr(batch, field), indices), ready.cover(key))
 
     for seed in range(3):
         entered = np.asarray(weights(jax.random.key(seed), batch, TABLE)) != 0.0
@@ -193,11 +241,11 @@ def test_rows_of_an_epoch_weigh_the_same_within_a_minibatch():
     _, batch, _ = rollout(config)
 
     def value_loss(squares, indices):
-        used = batch._replace(target_square=squares)
+        used = batch._replace(residual_square=squares)
         return ready.loss(params, params, used, indices, jax.random.key(0), TABLE)[0]
 
-    starts = ready.cover(jax.random.key(1), batch)[0]
-    slope = np.asarray(jax.jit(jax.grad(value_loss))(batch.target_square, starts))
+    starts = ready.cover(jax.random.key(1))[0]
+    slope = np.asarray(jax.jit(jax.grad(value_loss))(batch.residual_square, starts))
     # 1 / (2 total), where total = samples * rows of the minibatch / usable rows.
     rows = (slope != 0).sum()
     assert rows > 1
@@ -227,8 +275,8 @@ def test_the_loss_of_bars_is_a_mean_however_many_environments_ran():
     graph, _ = tiny_network(ENV, TABLE, config)
     engine_of_many = make_engine(ENV, many, graph, TABLE)
     _, batch, _ = rollout(config)
-    scaled = jax.tree.map(lambda x: x * 2.0**20, batch)._replace(log_probs=batch.log_probs)
-    indices = engine.cover(jax.random.key(6), batch)[0]
+    scaled = jax.tree.map(lambda x: x * 2.0**20, batch)._replace(log_probs=batch.log_probs, values=batch.values)
+    indices = engine.cover(jax.random.key(6))[0]
     once = jax.jit(engine.loss)(params, params, batch, indices, jax.random.key(5), TABLE)
     often = jax.jit(engine_of_many.loss)(params, params, scaled, indices, jax.random.key(5), TABLE)
     assert_trees_close(often, once, 1e-5)
@@ -400,7 +448,7 @@ def test_noise_alone_moves_no_probability_ratio(engine):
 
     @jax.jit
     def kl(acted, batch, table):
-        indices = ready.cover(jax.random.key(1), batch)[0]
+        indices = ready.cover(jax.random.key(1))[0]
         return ready.loss(params, acted, batch, indices, jax.random.key(2), table)[1]["train/kl"]
 
     assert float(kl(params, batch, TABLE)) == pytest.approx(0.0, abs=1e-6)

@@ -35,21 +35,21 @@ def random_batch(dtype: type, shift: float = 0.0, scale: float = 1.0) -> tuple[d
     return samples, old.astype(dtype)
 
 
-def sums_of(samples: dict[str, np.ndarray], old: np.ndarray, rows: int) -> dict[str, np.ndarray]:
+def sums_of(samples: dict[str, np.ndarray], old: np.ndarray, values: np.ndarray, rows: int) -> dict[str, np.ndarray]:
     """The sums per row, added up one sample at a time."""
     dtype, actions = old.dtype, old.shape[1]
     sums = {
         "gain": np.zeros((rows, actions), dtype), "loss": np.zeros((rows, actions), dtype),
-        "samples": np.zeros(rows, dtype), "target": np.zeros(rows, dtype), "target_square": np.zeros(rows, dtype),
-        "log_probs": old,
+        "samples": np.zeros(rows, dtype), "residual": np.zeros(rows, dtype), "residual_square": np.zeros(rows, dtype),
+        "values": values, "log_probs": old,
     }  # fmt: skip
     for row, action, advantage, target in zip(
         samples["observation"], samples["action"], samples["advantage"], samples["target"], strict=True
     ):
         sums["gain" if advantage > 0 else "loss"][row, action] += advantage
         sums["samples"][row] += 1
-        sums["target"][row] += target
-        sums["target_square"][row] += target * target
+        sums["residual"][row] += target - values[row]
+        sums["residual_square"][row] += (target - values[row]) ** 2
     return sums
 
 
@@ -72,7 +72,9 @@ def both_losses(dtype: type, shift: float, scale: float):
     samples, old = random_batch(dtype, shift, scale)
     rng = np.random.default_rng(1)
     logits, values = (scale * rng.normal(size=(ROWS, ACTIONS))).astype(dtype), rng.normal(size=ROWS).astype(dtype)
-    return value_and_gradients(logits, values, SampleBatch(**samples), BarSums(**sums_of(samples, old, ROWS)))
+    old_values = rng.normal(size=ROWS).astype(dtype)
+    sums = sums_of(samples, old, old_values, ROWS)
+    return value_and_gradients(logits, values, SampleBatch(**samples), BarSums(**sums))
 
 
 # A shift of 10 makes every advantage positive, -10 every one negative; a scale of 3 spreads the ratios.
@@ -142,6 +144,32 @@ def test_gradient_of_every_network_parameter_is_the_same():
     assert_trees_close(by_bars, by_samples, 1e-5)
 
 
+def test_a_policy_that_all_but_excluded_an_action_nobody_took_has_a_finite_loss():
+    # Its ratio is e^200, more than float32 holds, and its sums are zero.
+    old = np.asarray([[-200.0, 0.0]], np.float32)
+    zero, one = np.zeros(1, np.int32), np.ones(1, np.int32)
+    samples = {"observation": zero, "action": one, "log_prob": old[:, 1]}
+    samples |= {"advantage": np.float32([2.0]), "target": np.float32([3.0])}
+    sums = BarSums(**sums_of(samples, old, np.zeros(1, np.float32), 1))
+    by_samples, by_bars = value_and_gradients(
+        np.zeros((1, 2), np.float32), np.ones(1, np.float32), SampleBatch(**samples), sums
+    )
+    # One sample, where the helper divides the sums of SAMPLES.
+    assert_trees_close(jax.tree.map(lambda x: x * SAMPLES, by_bars), by_samples, 1e-5)
+
+
+def test_large_values_leave_no_rounding_in_the_value_loss_of_bars():
+    # Ten thousand targets about 100 on one row, and a value 0.01 beside their mean.
+    rng = np.random.default_rng(5)
+    advantage = rng.normal(scale=0.1, size=(100, 100)).astype(np.float32)
+    rows, old = np.zeros((100, 100), np.int32), jnp.full(1, 100.0)
+    sums = sum_by_row(rows, rows.astype(np.int8), advantage, old, jnp.zeros((1, 1)))
+    mean = float(100.0 + advantage.mean(dtype=np.float64))
+    _, metrics = bar_loss(jnp.zeros((1, 1)), jnp.full(1, mean + 0.01), sums, jnp.ones(1), jnp.float32(10_000), CONFIG)
+    residual = np.float64(np.float32(mean + 0.01)) - (100.0 + advantage.astype(np.float64))
+    assert float(metrics["loss/value"]) == pytest.approx(float(np.square(residual).mean() / 2), rel=1e-4)
+
+
 def one_sample(ratio: float, advantage: float) -> tuple[float, dict[str, float]]:
     """Loss of one sample of a two-action policy whose action had probability .4 and now has ``.4 * ratio``."""
     probability = 0.4 * ratio
@@ -195,7 +223,7 @@ def test_entropy_of_a_uniform_policy_is_the_logarithm_of_the_actions():
 def test_bar_kl_is_the_divergence_from_the_old_policy():
     # Old (.5, .5), new (.8, .2), one sample: .5 ln(.5/.8) + .5 ln(.5/.2) = .223144.
     zero = jnp.zeros((1, 2))
-    sums = BarSums(zero, zero, jnp.ones(1), jnp.zeros(1), jnp.zeros(1), jnp.log(jnp.full((1, 2), 0.5)))
+    sums = BarSums(zero, zero, jnp.ones(1), *(jnp.zeros(1),) * 3, jnp.log(jnp.full((1, 2), 0.5)))
     logits = jnp.log(jnp.asarray([[0.8, 0.2]]))
     _, metrics = bar_loss(logits, jnp.zeros(1), sums, jnp.ones(1), jnp.asarray(1.0), CONFIG)
     assert float(metrics["train/kl"]) == pytest.approx(0.223144, rel=1e-5)

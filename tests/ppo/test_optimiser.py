@@ -11,7 +11,7 @@ import pytest
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.optimiser import ADAM_EPS, apply_gradient, dense_norm, learning_rate, make_optimiser
 from jtf_ppo.update import make_engine, make_state, make_update
-from tests.ppo.toy import assert_trees_close, assert_trees_equal, make_rows, row_environment, tiny_config
+from tests.ppo.toy import WINDOW, assert_trees_close, assert_trees_equal, make_rows, row_environment, tiny_config
 
 CONFIG = PPOConfig(learning_rate=1e-3)
 ENV, TABLE = row_environment(), make_rows(60, 21)
@@ -114,8 +114,9 @@ def test_a_finite_gradient_is_not_skipped():
 
 def test_weight_decay_shrinks_the_first_kernels_and_nothing_else():
     params = params_like(1.0)
-    nothing = jax.tree.map(jnp.zeros_like, params)
-    after, *_ = step(params, nothing, PPOConfig(weight_decay=0.1), rate=1e-2)
+    # Next to nothing, not nothing: without any gradient there is no step.
+    nearly = jax.tree.map(lambda x: jnp.full_like(x, 1e-12), params)
+    after, *_ = step(params, nearly, PPOConfig(weight_decay=0.1), rate=1e-2)
     # Decoupled: each step takes rate * decay = .001 of the weight away.
     expected = {**params, "first": {**params["first"]}}
     for name in ("kernel", "context_kernel"):
@@ -124,10 +125,15 @@ def test_weight_decay_shrinks_the_first_kernels_and_nothing_else():
     assert (after["first"]["kernel"] != params["first"]["kernel"]).all()
 
 
-def test_no_weight_decay_leaves_a_network_without_gradient_alone():
-    params = params_like(1.0)
-    after, *_ = step(params, jax.tree.map(jnp.zeros_like, params))
-    assert_trees_equal(after, params)
+def test_without_any_gradient_neither_momentum_nor_decay_takes_a_step():
+    params, config = params_like(1.0), PPOConfig(weight_decay=0.1)
+    optimiser = make_optimiser(config)
+    loss, rate = jnp.zeros(()), jnp.float32(1e-2)
+    moving, state, *_ = apply_gradient(optimiser, params, optimiser.init(params), params, loss, rate, 0.5, WINDOW)
+    nothing = jax.tree.map(jnp.zeros_like, params)
+    after, _, _, skipped = apply_gradient(optimiser, moving, state, nothing, loss, rate, 0.5, WINDOW)
+    assert_trees_equal(after, moving)
+    assert not skipped, "an empty minibatch is no divergence"
 
 
 @cache

@@ -148,6 +148,39 @@ def test_bfloat16_products_accumulate_in_float32():
     np.testing.assert_array_equal(layer(jnp.asarray([99]), table), np.full((1, 4), 5000 / 256, np.float32))
 
 
+def narrow_and_wide() -> tuple[WindowDense, WindowDense, RowTable, jax.Array]:
+    table, rows = make_rows(160, 3, 51, 7), jnp.arange(99, 160)
+    return make_layer(100, 51, 7, 16, "bfloat16"), make_layer(100, 51, 7, 16), table, rows
+
+
+def test_bfloat16_rounds_what_it_multiplies():
+    narrow, wide, table, rows = narrow_and_wide()
+    assert float(jnp.abs(narrow(rows, table) - wide(rows, table)).max()) > 1e-4
+
+
+def test_the_gradient_of_bfloat16_products_is_float32_within_the_rounding_of_its_inputs():
+    narrow, wide, table, rows = narrow_and_wide()
+    aim = jnp.asarray(np.random.default_rng(2).normal(size=(61, 16)), jnp.float32)
+
+    def gradient(layer):
+        graph, params = nnx.split(layer)
+        return jax.grad(lambda p: jnp.sum(aim * nnx.merge(graph, p)(rows, table)))(params)["kernel"][...]
+
+    exact, rounded = gradient(wide), gradient(narrow)
+    windows = jnp.abs(dense_windows(rows, table, 100).reshape(61, 100, 58)[:, :, :51])
+    magnitude = jnp.einsum("rwf,rh->wfh", windows, jnp.abs(aim))
+    assert jnp.all(jnp.abs(rounded - exact) <= 2.0**-8 * magnitude + 1e-5)
+    assert float(jnp.abs(rounded - exact).max()) > 1e-4, "the backward product is bfloat16 too"
+    assert bool((rounded.astype(jnp.bfloat16).astype(jnp.float32) != rounded).any()), "its sum is not rounded"
+
+
+def test_the_first_pre_activations_have_the_variance_of_the_dense_layers():
+    # He et al. 2015: 2 / (W (F + C)) a weight, so variance 2 for unit inputs; 7 context columns give 7 / 58 of it.
+    layer = WindowDense(100, 51, 7, 4096, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
+    table = RowTable(jnp.zeros((100, 51)), jnp.ones((100, 7)))
+    assert float(layer(jnp.asarray([99]), table).var()) == pytest.approx(2 * 7 / 58, rel=0.1)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_bfloat16_error_stays_within_the_rounding_of_the_inputs(full_size, method):
     # Each input rounds by at most 2^-9 relative, so a product by about 2^-8 and the sum by 2^-8 * sum |x w|.
