@@ -103,7 +103,7 @@ regression at the penalty of noise 1 earns 0.96 of the optimum here, at that of 
 HOURLY = {"learning_rate": 3e-4, "num_envs": 4096, "feature_noise": 2.0}
 """Filler in 50 windowed columns asks for twice the default noise."""
 WITHOUT_HOUR = HOURLY | {"feature_noise": 1.0}
-"""51 columns need what the windows hold: noise 0.5, 1 and 2 left them 0.36, 0.44 and 0 of the optimum (seeds 5 to 7)."""
+"""51 columns need what the windows hold: noise 0.5, 1, 2 leave them 0.36, 0.44, 0 of the optimum (seeds 5 to 7)."""
 SHORT = (
     Exam("next_bar", 24, 0.95, train_bars=6_000),
     Exam("regime", 12, 0.95, learner=REGIME),
