@@ -24,7 +24,18 @@ from benchmarks import (
     steps_per_second,
     time_to_quality,
 )
-from benchmarks.floors import Rates, Sizes, Work, epochs_work, num_parameters, row_flops
+from benchmarks.floors import (
+    Rates,
+    Sizes,
+    Work,
+    env_work,
+    epochs_work,
+    kernel_transform_flops,
+    num_parameters,
+    policy_table_work,
+    rollout_work,
+    row_flops,
+)
 from benchmarks.learning import Curve, learn_planted, num_bars_for, shared_compilations
 from benchmarks.measure import device_info, device_slug, format_table, measure
 from benchmarks.peer_learning import learn_peer
@@ -95,6 +106,27 @@ def test_operations_of_a_network_by_hand() -> None:
     assert epochs_work(config, sizes).flops == 10 * 10 * (3 * 224 + 4 * 168)
     # (4*3 + 2 + 1) * 8 + (8+1) * 6 + (6+1) * 6
     assert num_parameters(config, sizes) == 120 + 54 + 42
+
+
+def test_bytes_of_a_rollout_by_hand() -> None:
+    sizes = Sizes(num_rows=10, window=4, num_features=3, num_context=2, num_actions=5)
+    config = PPOConfig(engine="bars", first_layer="gather", hidden_sizes=(8, 6), num_envs=2, num_steps=3)
+    # State each way, a bar's prices, a random word.
+    assert env_work(config).bytes == 6 * (112 + 17 + 4)
+    # Ten rows of 3 + 2 numbers in, 5 + 1 out, 216 parameters, 4 bytes each.
+    assert policy_table_work(config, sizes) == Work(10 * (224 + 168), 4 * (10 * (5 + 6) + 216))
+    # 4 edges gathered; 15 stored and read back; two values, an advantage written and read twice; five sums updated.
+    per_sample = 133 + 4 * 4 + 15 + (15 + 5 * 4) + 5 * 2 * 4
+    assert rollout_work(config, sizes) == Work(3920, 4 * 326 + 6 * per_sample)
+
+
+def test_operations_of_the_fourier_products_by_hand() -> None:
+    # Window 4: blocks of 5 rows and their history fill 8 points, 5 frequencies. Per block [2, 6] x [6, 8] a frequency
+    # (real and imaginary parts), then [5, 10] x [10, 8]; once a minibatch the kernel, [10, 4] x [4, 3 * 8].
+    sizes = Sizes(num_rows=10, window=4, num_features=3, num_context=0, num_actions=5)
+    config = PPOConfig(engine="bars", first_layer="fft", hidden_sizes=(8,))
+    assert row_flops(config, sizes)[0] == (5 * 2 * 2 * 6 * 8 + 2 * 5 * 10 * 8) / 5
+    assert kernel_transform_flops(config, sizes) == 2 * 10 * 4 * 24
 
 
 def test_a_floor_is_the_longer_of_arithmetic_and_memory() -> None:
@@ -221,6 +253,14 @@ def test_peers_run_the_purejaxrl_style_trainer(tmp_path: Path) -> None:
     assert peers.main([*flags.split(), "--out", str(tmp_path)]) == 0
     (row,) = result(tmp_path, "peers")["rows"]
     assert (row["samples"], row["minibatch"]) == (16, 8)
+
+
+def test_peers_run_stable_baselines3_on_the_gymnasium_adapter(tmp_path: Path) -> None:
+    pytest.importorskip("stable_baselines3")
+    flags = f"{TINY_PEERS} --trainers sb3 --sb3-envs 2 --minibatch-sizes 8 --equal-trainers"
+    assert peers.main([*flags.split(), "--out", str(tmp_path)]) == 0
+    (row,) = result(tmp_path, "peers")["rows"]
+    assert row["steps/s"] > 0
 
 
 def test_peers_refuse_minibatches_that_do_not_divide_the_samples(capsys: pytest.CaptureFixture[str]) -> None:
