@@ -77,17 +77,17 @@ def medians(rows: Sequence[Row]) -> Row:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Draw every seed as a dot and the median as a bar, one panel a market."""
+    """Draw how every seed ended as a dot and the median as a bar, one panel a market."""
     markets = list(dict.fromkeys(row["market"] for row in rows))
     figure, panels = new_figure(len(markets))
     for market, axes in zip(markets, panels, strict=True):
         for place, layout in enumerate(LAYOUTS):
-            values = [row["best"] for row in rows if row["market"] == market and row["layout"] == layout]
+            values = [row["final"] for row in rows if row["market"] == market and row["layout"] == layout]
             axes.bar(place, statistics.median(values), width=0.6, color=("#9aa7b3", "#2f6f9f")[place])
             axes.plot(place + np.linspace(-0.12, 0.12, len(values)), values, "o", color="black", markersize=4)
         axes.set_xticks(range(len(LAYOUTS)), [f"{get_layout(name).count} columns\n{name}" for name in LAYOUTS])
         planted = market == PLANTED
-        axes.set_title(f"{market}: best on {'unseen' if planted else 'validation'} bars")
+        axes.set_title(f"{market}: {'unseen' if planted else 'validation'} bars")
         axes.set_ylabel("share of the known optimum" if planted else "net log return")
         axes.axhline(1.0 if planted else 0.0, color="grey", linewidth=1, linestyle="--")
     save_figure(figure, path)

@@ -94,7 +94,7 @@ def train(
             on_update(metrics)
         _refuse_divergence(metrics, done, newest)
         if validate is not None and _due(done, config.validation_interval, config.total_updates):
-            best = _validate(validate, validation, state, done, best, best_store, on_validation)
+            best = _validate(validate, state, done, best, best_store, on_validation)
         if newest is not None and _due(done, config.checkpoint_interval, config.total_updates):
             _save(newest, state, done, best)
             saved = done
@@ -149,27 +149,26 @@ def make_policy(env: Environment, config: PPOConfig, graph: nnx.GraphDef, params
 
 def _compile_validation(
     env: Environment, config: PPOConfig, graph: nnx.GraphDef, validation: Validation | None, params: nnx.State
-) -> Callable[[nnx.State, PyTree], dict[str, Array]] | None:
+) -> Callable[[nnx.State], Metrics] | None:
     if validation is None or not config.validation_interval:
         return None
 
     def run(params: nnx.State, data: PyTree) -> dict[str, Array]:
         return validation.run(make_policy(env, config, graph, params), data)
 
-    return jax.jit(run).lower(params, validation.data).compile()
+    program = jax.jit(run).lower(params, validation.data).compile()
+    return lambda params: _to_floats(jax.device_get(program(params, validation.data)))
 
 
 def _validate(
-    validate: Callable[[nnx.State, PyTree], dict[str, Array]],
-    validation: Validation | None,
+    validate: Callable[[nnx.State], Metrics],
     state: TrainState,
     done: int,
     best: Best,
     store: CheckpointStore | None,
     on_validation: Callable[[Metrics, dict[str, Any], bool], None] | None,
 ) -> Best:
-    assert validation is not None
-    metrics = _to_floats(jax.device_get(validate(state.params, validation.data)))
+    metrics = validate(state.params)
     score = metrics["score"]
     is_best = score > best.score
     params = to_numpy(state.params)
