@@ -56,7 +56,7 @@ def planted_row(args: argparse.Namespace, setting: str, seed: int) -> Row:
 
 def real_row(args: argparse.Namespace, setting: str, seed: int, symbol: str) -> Row:
     """Train one setting on real bars, in net log returns a 1 000 bars."""
-    training, validation, params = real_problem(symbol, args.real, DEFAULT_LAYOUT)
+    training, validation, params = real_problem(symbol, args.real, DEFAULT_LAYOUT, args.fee)
     curve = learn(training, validation, params, learner_config(args, seed, **SETTINGS[setting]))
     units = ((market.num_bars - market.first_bar) / 1000 for market in (validation, training))
     return setting_row(symbol, setting, seed, curve, *units)
@@ -108,6 +108,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add_learning_flags(parser, updates=30, num_envs=1024, update_epochs=4, learning_rate=1e-3, validation_interval=3)
     parser.add_argument("--filler", type=float, default=0.3, help="standard deviation of the columns without meaning")
     parser.add_argument("--real", type=Path, help="folder of SYMBOL_15Min files: real bars instead, needs pyarrow")
+    parser.add_argument("--fee", type=float, help="with --real: share a side instead of the asset class's")
     parser.add_argument("--picture", type=Path, default=Path("docs/images/regularisation.png"))
     return parser.parse_args(argv)
 
