@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -144,7 +144,8 @@ def learn_planted(planted: Planted, config: PPOConfig, **limits: float) -> Curve
 def real_problem(symbol: str, folder: Path, layout: str, fee: float | None = None) -> tuple[Market, Market, EnvParams]:
     """Return training market, validation market and parameters of real bars, split and scaled as `jtf.train` does.
 
-    `fee` replaces that of the asset class. Every layout starts at the latest warm-up of any, so that all are scored on the same bars.
+    `fee` replaces that of the asset class. Every layout starts at the latest warm-up of any, so that all are scored on
+    the same bars.
     """
     bars = load_bars(symbol, folder)
     first_bar = max(known.first_bar() for known in LAYOUTS.values())
@@ -158,8 +159,8 @@ def real_problem(symbol: str, folder: Path, layout: str, fee: float | None = Non
     training, validation = (
         market_segment(market, segments[name].start, segments[name].stop) for name in ("train", "validation")
     )
-    params = make_params(bars.asset_class, "log_return")
-    return training, validation, params if fee is None else replace(params, fee=fee)
+    costs = {} if fee is None else {"fee": fee}
+    return training, validation, make_params(bars.asset_class, "log_return", **costs)
 
 
 def curve_row(curve: Curve, unseen_unit: float, train_unit: float) -> Row:
