@@ -149,7 +149,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num-steps", type=int, default=128)
     parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[512, 256, 128])
     parser.add_argument("--update-epochs", type=int, default=10)
-    parser.add_argument("--jtf-envs", type=int, nargs="+", default=[4096, 16_384], help="sweep; minibatch by device")
+    parser.add_argument(
+        "--jtf-envs", type=int, nargs="+", default=[4096, 16_384, 65_536], help="sweep; minibatch by device"
+    )
     parser.add_argument("--purejaxrl-envs", type=int, nargs="+", default=[256, 1024] if gpu else [16, 64], help="sweep")
     parser.add_argument("--sb3-envs", type=int, nargs="+", default=[8, 32] if gpu else [8], help="sweep")
     parser.add_argument("--torch-threads", type=int, default=0, help="0: torch's own choice")

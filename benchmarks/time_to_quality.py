@@ -62,7 +62,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--bar-validation-interval", type=int, default=1, help="updates")
     parser.add_argument("--sample-validation-interval", type=int, default=4, help="updates, sample engine and peer")
     parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[128])
-    parser.add_argument("--update-epochs", type=int, default=4)
+    parser.add_argument("--update-epochs", type=int, default=10)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--gamma", type=float, default=0.98)
     parser.add_argument("--gae-lambda", type=float, default=0.95)
