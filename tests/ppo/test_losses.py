@@ -110,12 +110,14 @@ def test_an_unvisited_row_gets_no_gradient():
     assert not np.asarray(values[20:]).any()
 
 
-def test_gradient_of_every_network_parameter_is_the_same():
+# A step of 0.1 leaves most ratios within the clip, one of 1 spreads them to both sides of it.
+@pytest.mark.parametrize("moved", [0.1, 1.0])
+def test_gradient_of_every_network_parameter_is_the_same(moved):
     env, table = row_environment(), make_rows(40, 1)
     config = tiny_config(env, 40)
     graph, old = tiny_network(env, table, config, scale=100.0)
     rng = np.random.default_rng(2)
-    params = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32), old)
+    params = jax.tree.map(lambda x: x + moved * rng.normal(size=x.shape).astype(np.float32), old)
     rows, actions = rng.integers(4, 30, 100).astype(np.int32), rng.integers(0, 3, 100).astype(np.int32)
     advantage = rng.normal(size=100).astype(np.float32)
     everything = np.arange(40, dtype=np.int32)
