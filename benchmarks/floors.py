@@ -55,7 +55,7 @@ class Sizes:
     """Sizes of the problem that the configuration does not hold."""
 
     num_rows: int
-    """Rows the bar engine trains on."""
+    """Rows the row engine trains on."""
     window: int
     num_features: int
     num_context: int
@@ -99,11 +99,11 @@ def epochs_work(config: PPOConfig, sizes: Sizes) -> Work:
     """All epochs: forward and backward over rows (bars) or samples.
 
     The first layer has no input gradient, so it costs two passes; the others three. Noise and dropout add a forward
-    pass of the policy that acted. Bytes: activations written forward and read backward with their gradients, windows
-    or rows read, and the optimiser's passes over the parameters.
+    pass of the behaviour policy. Bytes: activations written forward and read backward with their gradients,
+    windows or rows read, and the optimiser's passes over the parameters.
     """
     assert config.minibatch_size is not None and config.hidden_sizes is not None, "config must be resolved"
-    bars = config.engine == "bars"
+    bars = config.engine == "rows"
     items = sizes.num_rows if bars else config.batch_size
     first, rest = row_flops(config, sizes)
     minibatches = -(-items // config.minibatch_size)
@@ -124,7 +124,7 @@ def row_flops(config: PPOConfig, sizes: Sizes) -> tuple[float, float]:
     widths = config.hidden_sizes
     rest = sum(2 * fan_in * width for fan_in, width in pairwise(widths)) + 2 * widths[-1] * (sizes.num_actions + 1)
     context = 2 * sizes.num_context * widths[0]
-    if config.engine == "bars" and config.first_layer == "fft":
+    if config.engine == "rows" and config.first_layer == "fft":
         return _fourier_flops(sizes, widths[0]) + context, rest
     return 2 * sizes.window * sizes.num_features * widths[0] + context, rest
 
@@ -138,7 +138,7 @@ def _fourier_flops(sizes: Sizes, width: int) -> float:
 
 def kernel_transform_flops(config: PPOConfig, sizes: Sizes) -> float:
     """The kernel's way to the frequencies, once a minibatch and pass, where the first layer is done there."""
-    if config.engine != "bars" or config.first_layer != "fft":
+    if config.engine != "rows" or config.first_layer != "fft":
         return 0.0
     assert config.hidden_sizes is not None, "config must be resolved"
     frequencies = (block_length(sizes.window) + sizes.window - 1) // 2 + 1

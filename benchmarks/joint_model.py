@@ -1,7 +1,7 @@
-"""What the hourly context is worth: 51 against 58 columns on the planted hourly market and on real bars, several seeds.
+"""What the hourly context is worth: 51 against 58 columns on the known hourly market and on real bars, several seeds.
 
-Planted: share of the known optimum on unseen bars, every seed another market and another network. Real (``--real``
-FOLDER): net log return on the validation segment after the default costs of the asset class, every seed another
+Known: normalised score on unseen bars, every seed another market and another network. Real (``--real FOLDER``):
+ net log return on the validation segment after the default costs of the asset class, every seed another
 network. ``best`` is the best validation of a run, chosen on the very bars it is scored on; ``final`` is not chosen.
 """
 
@@ -20,7 +20,7 @@ from benchmarks.learning import (
     add_learning_flags,
     curve_row,
     learn,
-    learn_planted,
+    learn_known,
     learner_config,
     num_bars_for,
     optimum_returns,
@@ -29,20 +29,20 @@ from benchmarks.learning import (
 )
 from benchmarks.measure import Row, make_parser, report
 from benchmarks.pictures import new_figure, save_figure
-from jtf.data.planted import planted_hourly
 from jtf.errors import run_command
+from jtf.known_optimum.markets import hourly_market
 from jtf_env.layouts import get_layout
 
-PLANTED = "planted hourly"
+KNOWN = "known hourly"
 LAYOUTS = ("v5.5.0", "v5.6.0")
 
 
-def planted_row(args: argparse.Namespace, layout: str, seed: int) -> Row:
-    """Train one layout on one planted market."""
+def known_row(args: argparse.Namespace, layout: str, seed: int) -> Row:
+    """Train one layout on one known market."""
     num_bars = num_bars_for(args.train_bars, args.unseen_bars)
-    planted = planted_hourly(num_bars, seed, layout, unseen_bars=args.unseen_bars)
-    curve = learn_planted(planted, learner_config(args, seed, feature_noise=args.feature_noise))
-    return layout_row(PLANTED, layout, seed, curve, *optimum_returns(planted))
+    known = hourly_market(num_bars, seed, layout, unseen_bars=args.unseen_bars)
+    curve = learn_known(known, learner_config(args, seed, feature_noise=args.feature_noise))
+    return layout_row(KNOWN, layout, seed, curve, *optimum_returns(known))
 
 
 def real_row(args: argparse.Namespace, layout: str, seed: int, symbol: str) -> Row:
@@ -65,14 +65,14 @@ def layout_row(market: str, layout: str, seed: int, curve: Curve, unseen_unit: f
 
 
 def medians(rows: Sequence[Row]) -> Row:
-    """Return the medians of both layouts in every market, and their ratio in the planted one."""
+    """Return the medians of both layouts in every market, and their ratio in the known one."""
     summary: Row = {}
     for market, layout, figure in product(dict.fromkeys(row["market"] for row in rows), LAYOUTS, ("best", "final")):
         values = [row[figure] for row in rows if row["market"] == market and row["layout"] == layout]
         summary[f"{market}, {get_layout(layout).count} columns, median {figure}"] = statistics.median(values)
     for figure in ("best", "final"):
-        small, joint = (summary[f"{PLANTED}, {get_layout(name).count} columns, median {figure}"] for name in LAYOUTS)
-        summary[f"{PLANTED}, 58 / 51 columns, {figure}"] = joint / small
+        small, joint = (summary[f"{KNOWN}, {get_layout(name).count} columns, median {figure}"] for name in LAYOUTS)
+        summary[f"{KNOWN}, 58 / 51 columns, {figure}"] = joint / small
     return summary
 
 
@@ -86,10 +86,10 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             axes.bar(place, statistics.median(values), width=0.6, color=("#9aa7b3", "#2f6f9f")[place])
             axes.plot(place + np.linspace(-0.12, 0.12, len(values)), values, "o", color="black", markersize=4)
         axes.set_xticks(range(len(LAYOUTS)), [f"{get_layout(name).count} columns\n{name}" for name in LAYOUTS])
-        planted = market == PLANTED
-        axes.set_title(f"{market}: {'unseen' if planted else 'validation'} bars")
-        axes.set_ylabel("share of the known optimum" if planted else "net log return")
-        axes.axhline(1.0 if planted else 0.0, color="grey", linewidth=1, linestyle="--")
+        known = market == KNOWN
+        axes.set_title(f"{market}: {'unseen' if known else 'validation'} bars")
+        axes.set_ylabel("share of the known optimum" if known else "net log return")
+        axes.axhline(1.0 if known else 0.0, color="grey", linewidth=1, linestyle="--")
     save_figure(figure, path)
 
 
@@ -106,10 +106,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     rows = []
     with shared_compilations():
-        for market in (PLANTED, *(args.symbols if args.real else ())):
+        for market in (KNOWN, *(args.symbols if args.real else ())):
             for layout, seed in product(LAYOUTS, args.seeds):
                 print(f"{market}, {layout}, seed {seed}", flush=True)
-                row = planted_row if market == PLANTED else partial(real_row, symbol=market)
+                row = known_row if market == KNOWN else partial(real_row, symbol=market)
                 rows.append(row(args, layout=layout, seed=seed))
     report("joint_model", rows, args, medians(rows))
     if not args.no_write:

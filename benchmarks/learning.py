@@ -20,9 +20,9 @@ from benchmarks.measure import Row
 from benchmarks.phases import resolve_for
 from benchmarks.purejaxrl import PeerConfig
 from jtf.data import load_bars
-from jtf.data.planted import TRAIN_BARS, UNSEEN_BARS, Planted
+from jtf.environment import ValidationData, make_environment, make_validation, on_device, validate
+from jtf.known_optimum.markets import TRAIN_BARS, UNSEEN_BARS, KnownOptimumMarket
 from jtf.splits import EMBARGO_EXTRA, SplitConfig, split_bars
-from jtf.trading import ValidationData, make_environment, make_validation, on_device, validate
 from jtf_env.layouts import DEFAULT_WINDOW, LAYOUTS, get_layout
 from jtf_env.market import Market, build_market, market_segment, scale_market
 from jtf_env.params import EnvParams, make_params
@@ -135,9 +135,9 @@ def learn(
     return Curve(tuple(recorder.points), result.compile_seconds, result.steps, rate, config)
 
 
-def learn_planted(planted: Planted, config: PPOConfig, **limits: float) -> Curve:
-    """Train on a planted market's training bars, validate on its unseen ones."""
-    return learn(planted.segment(planted.train), planted.segment(planted.unseen), planted.params, config, **limits)
+def learn_known(known: KnownOptimumMarket, config: PPOConfig, **limits: float) -> Curve:
+    """Train on a known market's training bars, validate on its unseen ones."""
+    return learn(known.segment(known.train), known.segment(known.unseen), known.params, config, **limits)
 
 
 @cache
@@ -216,16 +216,16 @@ def learner_config(args: argparse.Namespace, seed: int, **settings: Any) -> PPOC
     )
 
 
-def optimum_returns(planted: Planted) -> tuple[float, float]:
+def optimum_returns(known: KnownOptimumMarket) -> tuple[float, float]:
     """Return the net log return of the optimum on unseen and on training bars."""
     unseen, training = (
-        planted.net_log_return(planted.optimum_actions(segment), segment) for segment in (planted.unseen, planted.train)
+        known.net_log_return(known.optimum_actions(segment), segment) for segment in (known.unseen, known.train)
     )
     return unseen, training
 
 
 def num_bars_for(train_bars: int, unseen_bars: int, layout: str = "v5.6.0", window: int = 100) -> int:
-    """Return how many bars a planted market needs for that many training and unseen ones."""
+    """Return how many bars a known market needs for that many training and unseen ones."""
     return get_layout(layout).first_bar(window) + train_bars + window + EMBARGO_EXTRA + unseen_bars
 
 

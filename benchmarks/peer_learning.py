@@ -1,4 +1,4 @@
-"""The PureJaxRL-style peer trained and validated on a planted market, as `benchmarks.learning` does it for jtf."""
+"""The PureJaxRL-style peer trained and validated on a known market, as `benchmarks.learning` does it for jtf."""
 
 import time
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from jax import Array
 
 from benchmarks.learning import Curve, Recorder, Segments, make_segments, score_both
 from benchmarks.purejaxrl import Peer, PeerConfig, gymnax_env, make_peer
-from jtf.data.planted import Planted
-from jtf.trading import on_device
+from jtf.environment import on_device
+from jtf.known_optimum.markets import KnownOptimumMarket
 from jtf_ppo.types import Policy, RowTable
 
 ROWS_AT_ONCE = 256
@@ -20,7 +20,7 @@ ROWS_AT_ONCE = 256
 
 
 def learn_peer(
-    planted: Planted,
+    known: KnownOptimumMarket,
     config: PeerConfig,
     *,
     updates: int,
@@ -30,8 +30,8 @@ def learn_peer(
     seed: int = 0,
 ) -> Curve:
     """Train the peer until `updates`, `max_seconds`, or the unseen return `enough` ends it."""
-    training, params = planted.segment(planted.train), on_device(planted.params)
-    segments = make_segments(training, planted.segment(planted.unseen), params)
+    training, params = known.segment(known.train), on_device(known.params)
+    segments = make_segments(training, known.segment(known.unseen), params)
     env = gymnax_env((training, params))
     peer = make_peer(env, env.default_params, config)
     recorder = Recorder(max_seconds, enough)

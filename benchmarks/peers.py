@@ -1,7 +1,7 @@
 """Training steps a second of this project's PPO, a PureJaxRL-style one and Stable-Baselines3's, side by side.
 
 All train on the same market, with the same 5 800-wide observation, the same trunk with two heads and the same epochs;
-each sweeps its own sizes, and all run once more with equal samples an iteration. ``jtf`` is the bar engine;
+each sweeps its own sizes, and all run once more with equal samples an iteration. ``jtf`` is the row engine;
 ``purejaxrl`` is `benchmarks.purejaxrl` on the gymnax adapter; ``sb3`` runs on the Gymnasium adapter, its trunk shared
 through a features extractor instead of its usual two networks, which would double its work. Peers need the extra
 ``bench``. Compile time is reported apart and excluded; collecting and learning are both included.
@@ -19,8 +19,8 @@ import jax
 from benchmarks.measure import Measurement, Row, add_timing_flags, make_parser, measure, report
 from benchmarks.phases import resolve_for, start_iteration, synthetic_problem
 from benchmarks.purejaxrl import MissingPeerError, PeerConfig, gymnax_env, make_peer
+from jtf.environment import TradingData
 from jtf.errors import run_command
-from jtf.trading import TradingData
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.update import make_update
 
@@ -43,9 +43,9 @@ def compiled_row(name: str, num_envs: int, minibatch: int, samples: int, measure
 
 
 def run_jtf(data: TradingData, args: argparse.Namespace, num_envs: int, minibatch: int) -> Row:
-    """Measure one update of the bar engine; `minibatch` 0 is the device's default."""
+    """Measure one update of the row engine; `minibatch` 0 is the device's default."""
     config = PPOConfig(
-        engine="bars",
+        engine="rows",
         num_envs=num_envs,
         num_steps=args.num_steps,
         minibatch_size=minibatch or None,

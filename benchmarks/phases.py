@@ -13,13 +13,13 @@ from jax import Array
 from benchmarks.floors import Sizes, Work, env_work, epochs_work, policy_table_work, rollout_work
 from benchmarks.measure import Measurement, measure
 from jtf.data.synthetic import synthetic_bars
-from jtf.trading import TradingData, make_environment, on_device
+from jtf.environment import TradingData, make_environment, on_device
 from jtf_env.market import Market, build_market, scale_market
 from jtf_env.params import make_params
 from jtf_env.scaler import fit_scaler
-from jtf_ppo.bars import evaluate_rows
 from jtf_ppo.config import PPOConfig, resolve
 from jtf_ppo.engine import Engine
+from jtf_ppo.rows import evaluate_rows
 from jtf_ppo.sampling import draw_bits, mix_bits
 from jtf_ppo.types import Environment, PyTree
 from jtf_ppo.update import TrainState, make_engine, make_state, make_update
@@ -81,14 +81,14 @@ def measure_phases(data: TradingData, config: PPOConfig, **timing: Any) -> Itera
     """Measure env-only, policy table (bars), rollout, epochs and the whole iteration; `timing` goes to `measure`."""
     it = start_iteration(data, config)
     key = jax.random.key(0)
-    env_state = it.state.acting.env_state
+    env_state = it.state.rollout_state.env_state
     random_steps = partial(step_randomly, it.env, config)
     yield Phase("env only", measure(random_steps, env_state, key, data, carry=True, **timing), env_work(config))
-    if config.engine == "bars":
+    if config.engine == "rows":
         table = measure(_policy_table(it), it.state.params, data, **timing)
         yield Phase("policy table", table, policy_table_work(config, it.sizes))
     rollout = rollout_work(config, it.sizes)
-    rollout_args = (it.state.params, it.state.acting, key, data)
+    rollout_args = (it.state.params, it.state.rollout_state, key, data)
     yield Phase("rollout", measure(it.engine.collect, *rollout_args, **timing), rollout)
     _, batch, _ = jax.jit(it.engine.collect)(*rollout_args)
     epochs = epochs_work(config, it.sizes)
@@ -115,7 +115,7 @@ def epochs_only(it: Iteration) -> Callable[[TrainState, tuple[PyTree, PyTree]], 
     """Return the update without its rollout: ``(state, (data, batch)) -> (state, metrics)``."""
     assert it.env.table is not None
     table = it.env.table
-    engine = it.engine._replace(collect=lambda params, acting, key, both: (acting, both[1], {}))
+    engine = it.engine._replace(collect=lambda params, rollout_state, key, both: (rollout_state, both[1], {}))
     return make_update(replace(it.env, table=lambda both: table(both[0])), it.config, engine)
 
 

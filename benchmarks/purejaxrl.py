@@ -19,8 +19,8 @@ from flax import nnx
 from jax import Array
 from jax.nn.initializers import orthogonal
 
+from jtf.environment import TradingData
 from jtf.errors import UserError
-from jtf.trading import TradingData
 
 PyTree = Any
 

@@ -1,8 +1,8 @@
-"""What keeps a policy from learning its training bars by heart: noise, decay and dropout on the planted regime market.
+"""What keeps a policy from learning its training bars by heart: noise, decay and dropout on the known regime market.
 
 Every setting is trained with several seeds, each another market and another network, to the end but for patience.
-Shares are of the known optimum on the same bars; a share above 1 on training bars is memory. Filler columns of
-deviation ``filler`` carry nothing and are what can be memorised. ``gap`` is the final training share minus the final
+Shares are of the known optimum on the same bars; a share above 1 on training bars is memory. Distractor columns of
+deviation ``distractor`` tell nothing and are what can be memorised. ``gap`` is the final training share minus the final
 unseen one.
 With ``--real FOLDER`` the same settings are trained on real bars instead, and all figures are net log returns a 1 000
 bars on the training and the validation segment.
@@ -22,7 +22,7 @@ from benchmarks.learning import (
     add_learning_flags,
     curve_row,
     learn,
-    learn_planted,
+    learn_known,
     learner_config,
     num_bars_for,
     optimum_returns,
@@ -31,8 +31,8 @@ from benchmarks.learning import (
 )
 from benchmarks.measure import Row, make_parser, report
 from benchmarks.pictures import new_figure, save_figure
-from jtf.data.planted import planted_regime
 from jtf.errors import run_command
+from jtf.known_optimum.markets import regime_market
 from jtf_env.layouts import DEFAULT_LAYOUT
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -46,12 +46,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def planted_row(args: argparse.Namespace, setting: str, seed: int) -> Row:
-    """Train one setting on one planted market, in units of its optimum."""
+def known_row(args: argparse.Namespace, setting: str, seed: int) -> Row:
+    """Train one setting on one known market, in units of its optimum."""
     num_bars = num_bars_for(args.train_bars, args.unseen_bars)
-    planted = planted_regime(num_bars, seed, unseen_bars=args.unseen_bars, filler=args.filler)
-    curve = learn_planted(planted, learner_config(args, seed, **SETTINGS[setting]))
-    return setting_row("planted regime", setting, seed, curve, *optimum_returns(planted))
+    known = regime_market(num_bars, seed, unseen_bars=args.unseen_bars, distractor=args.distractor)
+    curve = learn_known(known, learner_config(args, seed, **SETTINGS[setting]))
+    return setting_row("known regime", setting, seed, curve, *optimum_returns(known))
 
 
 def real_row(args: argparse.Namespace, setting: str, seed: int, symbol: str) -> Row:
@@ -97,7 +97,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         axes.fill_between(runs[0]["updates"], shares.min(0), shares.max(0), color=line.get_color(), alpha=0.12)
     axes.axhline(1.0, color="grey", linewidth=1, linestyle="--")
     axes.set_xlabel("updates")
-    axes.set_ylabel("share of the optimum, unseen bars")
+    axes.set_ylabel("normalised score, unseen bars")
     axes.legend(frameon=False, fontsize=8)
     save_figure(figure, path)
 
@@ -106,7 +106,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--settings", nargs="+", choices=tuple(SETTINGS), default=list(SETTINGS))
     add_learning_flags(parser, updates=30, num_envs=1024, update_epochs=4, learning_rate=1e-3, validation_interval=3)
-    parser.add_argument("--filler", type=float, default=0.3, help="standard deviation of the columns without meaning")
+    parser.add_argument(
+        "--distractor", type=float, default=0.3, help="standard deviation of the columns without meaning"
+    )
     parser.add_argument("--real", type=Path, help="folder of SYMBOL_15Min files: real bars instead, needs pyarrow")
     parser.add_argument("--fee", type=float, help="with --real: share a side instead of the asset class's")
     parser.add_argument("--picture", type=Path, default=Path("docs/images/regularisation.png"))
@@ -121,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for seed in args.seeds:
                 print(f"{setting}, seed {seed}", flush=True)
                 if args.real is None:
-                    rows.append(planted_row(args, setting, seed))
+                    rows.append(known_row(args, setting, seed))
                 else:
                     rows += [real_row(args, setting, seed, symbol) for symbol in args.symbols]
     report("regularisation", medians(rows), args, details=rows)

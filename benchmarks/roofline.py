@@ -78,7 +78,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--copy-mib", type=int, default=0, help="0: by device")
     parser.add_argument("--num-bars", type=int, default=140_000 if gpu else 8_000)
     parser.add_argument("--window", type=int, default=100)
-    parser.add_argument("--bar-envs", type=int, default=16_384 if gpu else 4_096, help="environments, bar engine")
+    parser.add_argument("--bar-envs", type=int, default=16_384 if gpu else 4_096, help="environments, row engine")
     parser.add_argument("--sample-envs", type=int, default=512 if gpu else 16, help="environments, sample engine")
     parser.add_argument("--num-steps", type=int, default=128)
     parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[512, 256, 128])
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rates = measure_rates(args.matrix_size, args.copy_mib)
     data = synthetic_problem(args.num_bars, args.window)
     rows = []
-    for engine, num_envs in (("bars", args.bar_envs), ("samples", args.sample_envs)):
+    for engine, num_envs in (("rows", args.bar_envs), ("samples", args.sample_envs)):
         config = PPOConfig(
             engine=engine,
             num_envs=num_envs,

@@ -51,12 +51,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add_timing_flags(parser)
     parser.add_argument("--num-bars", type=int, default=140_000 if gpu else 8_000)
     parser.add_argument("--window", type=int, default=100)
-    parser.add_argument("--num-envs", type=int, nargs="*", default=sweep, help="sweep, bar engine")
+    parser.add_argument("--num-envs", type=int, nargs="*", default=sweep, help="sweep, row engine")
     parser.add_argument("--sample-envs", type=int, nargs="*", default=[512 if gpu else 16], help="sweep, sample engine")
     parser.add_argument("--num-steps", type=int, default=128)
     parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[512, 256, 128])
     parser.add_argument("--update-epochs", type=int, default=10)
-    parser.add_argument("--minibatch-size", type=int, help="bars (bar engine) or samples; by device")
+    parser.add_argument("--minibatch-size", type=int, help="bars (row engine) or samples; by device")
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument("--first-layer", choices=("auto", "gather", "conv", "fft"), default="auto")
     return parser.parse_args(argv)
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rates = measure_rates(precision=args.precision)
     data = synthetic_problem(args.num_bars, args.window)
     rows = []
-    for engine, sweep in (("bars", args.num_envs), ("samples", args.sample_envs)):
+    for engine, sweep in (("rows", args.num_envs), ("samples", args.sample_envs)):
         for num_envs in sweep:
             config = resolve_for(data[0], make_config(args, engine, num_envs))
             print(f"{engine}: {num_envs:,} x {config.num_steps} steps, minibatch {config.minibatch_size:,}", flush=True)

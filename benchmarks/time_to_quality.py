@@ -1,4 +1,4 @@
-"""Seconds until a policy earns 90 % of the known optimum on unseen bars of the planted regime market, both engines.
+"""Seconds until a policy earns 90 % of the known optimum on unseen bars of the known regime market, both engines.
 
 Steps a second can be inflated by adding environments; this cannot. All trainers have the same network, epochs, horizon
 and bars, and each the rollout and minibatch sizes that suit it (flags); the engines share their feature noise and
@@ -16,12 +16,12 @@ from typing import Any
 
 import jax
 
-from benchmarks.learning import Curve, learn_planted, num_bars_for, optimum_returns
+from benchmarks.learning import Curve, learn_known, num_bars_for, optimum_returns
 from benchmarks.measure import Row, make_parser, report
 from benchmarks.peer_learning import learn_peer
 from benchmarks.purejaxrl import PeerConfig
-from jtf.data.planted import TRAIN_BARS, UNSEEN_BARS, Planted, planted_regime
 from jtf.errors import run_command
+from jtf.known_optimum.markets import TRAIN_BARS, UNSEEN_BARS, KnownOptimumMarket, regime_market
 from jtf_ppo import PPOConfig
 
 
@@ -46,18 +46,18 @@ def curve_row(curve: Curve, optimum: float, level: float) -> Row:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     gpu = jax.default_backend() == "gpu"
     parser = make_parser(__doc__)
-    choices = ("bars", "samples", "purejaxrl")
-    parser.add_argument("--trainers", nargs="+", choices=choices, default=["bars", "samples"])
+    choices = ("rows", "samples", "purejaxrl")
+    parser.add_argument("--trainers", nargs="+", choices=choices, default=["rows", "samples"])
     parser.add_argument("--train-bars", type=int, default=TRAIN_BARS)
     parser.add_argument("--unseen-bars", type=int, default=UNSEEN_BARS)
-    parser.add_argument("--level", type=float, default=0.9, help="share of the optimum that counts as reached")
+    parser.add_argument("--level", type=float, default=0.9, help="normalised score that counts as reached")
     parser.add_argument("--max-seconds", type=float, default=75.0, help="limit of one trainer, compile included")
     parser.add_argument("--bar-envs", type=int, default=8192)
     parser.add_argument("--sample-envs", type=int, default=1024 if gpu else 64, help="sample engine and peer")
     parser.add_argument("--bar-minibatch", type=int, default=2048)
     parser.add_argument("--sample-minibatch", type=int, default=8192 if gpu else 1024, help="sample engine and peer")
     parser.add_argument("--num-steps", type=int, default=128)
-    parser.add_argument("--bar-updates", type=int, default=12, help="length of the bar engine's schedule")
+    parser.add_argument("--bar-updates", type=int, default=12, help="length of the row engine's schedule")
     parser.add_argument("--sample-updates", type=int, default=300, help="the same, sample engine and peer")
     parser.add_argument("--bar-validation-interval", type=int, default=1, help="updates")
     parser.add_argument("--sample-validation-interval", type=int, default=4, help="updates, sample engine and peer")
@@ -73,7 +73,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(args: argparse.Namespace, trainer: str, planted: Planted, seed: int, limits: dict[str, float]) -> Curve:
+def run(
+    args: argparse.Namespace, trainer: str, known: KnownOptimumMarket, seed: int, limits: dict[str, float]
+) -> Curve:
     """Train with one trainer."""
     common = {
         "num_steps": args.num_steps,
@@ -85,16 +87,16 @@ def run(args: argparse.Namespace, trainer: str, planted: Planted, seed: int, lim
         "ent_coef": args.ent_coef,
     }
     if trainer != "purejaxrl":
-        return learn_planted(planted, make_config(args, trainer, seed, common), **limits)
+        return learn_known(known, make_config(args, trainer, seed, common), **limits)
     minibatches = max(1, args.sample_envs * args.num_steps // args.sample_minibatch)
     config = PeerConfig(num_envs=args.sample_envs, num_minibatches=minibatches, **common)
     schedule = {"updates": args.sample_updates, "validation_interval": args.sample_validation_interval}
-    return learn_peer(planted, config, seed=seed, **schedule, **limits)
+    return learn_peer(known, config, seed=seed, **schedule, **limits)
 
 
 def make_config(args: argparse.Namespace, engine: str, seed: int, common: dict[str, Any]) -> PPOConfig:
     """Return the learner's settings of one engine."""
-    bars = engine == "bars"
+    bars = engine == "rows"
     num_envs = args.bar_envs if bars else args.sample_envs
     updates = args.bar_updates if bars else args.sample_updates
     return PPOConfig(
@@ -115,9 +117,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = []
     for trainer, seed in product(args.trainers, args.seeds):
         print(f"{trainer}, seed {seed}: at most {args.max_seconds:g} s", flush=True)
-        planted = planted_regime(num_bars_for(args.train_bars, args.unseen_bars), seed, unseen_bars=args.unseen_bars)
-        optimum, _ = optimum_returns(planted)
-        curve = run(args, trainer, planted, seed, {"max_seconds": args.max_seconds, "enough": args.level * optimum})
+        known = regime_market(num_bars_for(args.train_bars, args.unseen_bars), seed, unseen_bars=args.unseen_bars)
+        optimum, _ = optimum_returns(known)
+        curve = run(args, trainer, known, seed, {"max_seconds": args.max_seconds, "enough": args.level * optimum})
         rows.append({"trainer": trainer, "seed": seed, **curve_row(curve, optimum, args.level)})
     report("time_to_quality", rows, args, ratios(rows))
     return 0
@@ -133,12 +135,12 @@ def ratios(rows: Sequence[Row]) -> Row:
         for trainer, runs in by_trainer(rows).items()
     }
     arrived = {trainer: all(row["reached"] for row in runs) for trainer, runs in by_trainer(rows).items()}
-    if not arrived.get("bars"):
+    if not arrived.get("rows"):
         return {}
     return {
-        f"{trainer} / bars{'' if arrived[trainer] else ', at least'}": seconds[trainer] / seconds["bars"]
+        f"{trainer} / rows{'' if arrived[trainer] else ', at least'}": seconds[trainer] / seconds["rows"]
         for trainer in seconds
-        if trainer != "bars"
+        if trainer != "rows"
     }
 
 

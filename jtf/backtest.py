@@ -15,10 +15,10 @@ from rich.console import Console
 from jtf.console import print_metrics
 from jtf.data import bars_sha256, load_bars
 from jtf.errors import UserError, run_command
-from jtf.evaluation import evaluate, evaluate_baselines, ruin_note
-from jtf.inference import Policy
-from jtf.policy_file import FILE_NAME, load_policy
-from jtf.run_directory import BACKTESTS, BEST, read_config, write_json
+from jtf.models.policy import Policy
+from jtf.models.policy_file import FILE_NAME, load_policy
+from jtf.results.evaluation import evaluate, evaluate_baselines, ruin_note
+from jtf.results.run_directory import BACKTESTS, BEST, read_config, write_json
 from jtf.splits import Segment
 from jtf_env.bars import Bars
 from jtf_env.mirror.backtest import Backtest, Trade

@@ -227,7 +227,7 @@ def _json_ready(value: Any) -> Any:
 
 
 def _resumed_config(run: Path, args: Sequence[str] | None, prog: str) -> RunConfig:
-    from jtf.run_directory import read_config
+    from jtf.results.run_directory import read_config
 
     stored = config_from_dict(read_config(run)["config"], str(run / "config.json"))
     typed = tyro.cli(RunConfig, args=args, prog=prog, default=replace(stored, resume=run))

@@ -10,8 +10,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from jtf.gating import Verdict
-from jtf.metrics import Metrics
+from jtf.results.metrics import Metrics
+from jtf.results.verdict import Verdict
 from jtf_env.actions import ACTION_NAMES
 
 FRACTIONS = ("total_return", "max_drawdown", "win_rate", "exposure", "hold_share", "direction_accuracy")

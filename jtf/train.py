@@ -16,13 +16,12 @@ from jtf.config import RunConfig, config_to_dict, parse_config
 from jtf.console import Progress, number, print_metrics, print_settings, print_verdict
 from jtf.data.synthetic import synthetic_market
 from jtf.errors import EXIT_INTERRUPTED, UserError, run_command
-from jtf.evaluation import evaluate, evaluate_baselines, ruin_note
-from jtf.gating import Verdict, judge
-from jtf.inference import Policy
-from jtf.metrics import Metrics
-from jtf.policy_file import FILE_NAME, params_sha256, save_policy
-from jtf.preparation import Task, device_name, notes, prepare
-from jtf.run_directory import (
+from jtf.models.policy import Policy
+from jtf.models.policy_file import FILE_NAME, params_sha256, save_policy
+from jtf.problem import Task, device_name, notes, prepare
+from jtf.results.evaluation import evaluate, evaluate_baselines, ruin_note
+from jtf.results.metrics import Metrics
+from jtf.results.run_directory import (
     BEST,
     CONFIG,
     SUMMARY,
@@ -35,11 +34,12 @@ from jtf.run_directory import (
     read_summary,
     write_json,
 )
+from jtf.results.verdict import Verdict, judge
 from jtf.splits import SEGMENTS
 from jtf_env.layouts import Layout
 from jtf_ppo import PPOConfig
 from jtf_ppo import train as train_policy
-from jtf_ppo.bars import partition
+from jtf_ppo.rows import partition
 from jtf_ppo.types import TrainResult
 
 
@@ -153,7 +153,7 @@ def announce(console: Console, task: Task, directory: Path) -> None:
 
 def engine(learner: PPOConfig) -> str:
     """Return the engine, and how its first layer is computed; that of samples gathers windows."""
-    first_layer = f"first layer {learner.first_layer}, " if learner.engine == "bars" else ""
+    first_layer = f"first layer {learner.first_layer}, " if learner.engine == "rows" else ""
     return f"{learner.engine} ({first_layer}{learner.precision})"
 
 

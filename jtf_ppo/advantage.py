@@ -39,6 +39,6 @@ def gae(
 def normalise(advantages: Array) -> Array:
     """Zero mean, unit standard deviation over the whole rollout.
 
-    Over the rollout and not the minibatch: only then are per-bar sums of advantages exact (`jtf_ppo.bars`).
+    Over the rollout and not the minibatch: only then are per-bar sums of advantages exact (`jtf_ppo.rows`).
     """
     return (advantages - advantages.mean()) / (advantages.std() + 1e-8)

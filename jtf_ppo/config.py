@@ -6,7 +6,7 @@ from typing import Literal
 
 from jtf_ppo.errors import ConfigError
 
-Engine = Literal["auto", "bars", "samples"]
+Engine = Literal["auto", "rows", "samples"]
 FirstLayer = Literal["auto", "gather", "conv", "fft"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -24,7 +24,7 @@ class PPOConfig:
     update_epochs: int = 10
     """Passes over each rollout."""
     minibatch_size: int | None = None
-    """Samples (engine samples) or bars (engine bars) per optimiser step. Default: by device."""
+    """Samples (engine samples) or bars (engine rows) per optimiser step. Default: by device."""
     learning_rate: float = 3e-4
     """Peak learning rate of Adam."""
     warmup_fraction: float = 0.05
@@ -48,7 +48,7 @@ class PPOConfig:
     engine: Engine = "auto"
     """bars: the batch as per-bar sums (exact; needs observations that are bar addresses). samples: ordinary PPO."""
     first_layer: FirstLayer = "auto"
-    """How the bar engine applies the window layer: gathered windows, convolution, or overlap-save Fourier products."""
+    """How the row engine applies the window layer: gathered windows, convolution, or overlap-save Fourier products."""
     hidden_sizes: tuple[int, ...] | None = None
     """Widths of the trunk. Default: 512 256 128 on a GPU, 256 128 on a CPU."""
     precision: Precision = "auto"
@@ -96,7 +96,7 @@ _WITHIN = {
     "seed": (0, LARGEST_SEED),
 }  # fmt: skip
 _CHOICES = {
-    "engine": ("auto", "bars", "samples"),
+    "engine": ("auto", "rows", "samples"),
     "first_layer": ("auto", "gather", "conv", "fft"),
     "precision": ("auto", "float32", "bfloat16"),
 }
@@ -133,9 +133,9 @@ def resolve(config: PPOConfig, platform: str, address_only: bool, num_rows: int)
     gpu = platform == "gpu"
     engine = config.engine
     if engine == "auto":
-        engine = "bars" if address_only else "samples"
-    if engine == "bars" and not address_only:
-        raise ConfigError("engine=bars needs a layout whose observations are bar addresses; use engine=samples.")
+        engine = "rows" if address_only else "samples"
+    if engine == "rows" and not address_only:
+        raise ConfigError("engine=rows needs a layout whose observations are bar addresses; use engine=samples.")
     num_envs = config.num_envs or _default_num_envs(config, gpu)
     resolved = replace(
         config,
@@ -147,7 +147,7 @@ def resolve(config: PPOConfig, platform: str, address_only: bool, num_rows: int)
     )
     minibatch = config.minibatch_size or _default_minibatch(resolved, num_rows, gpu)
     resolved = replace(resolved, minibatch_size=minibatch)
-    limit, unit = (num_rows, "bars of the training segment") if engine == "bars" else (resolved.batch_size, "samples")
+    limit, unit = (num_rows, "bars of the training segment") if engine == "rows" else (resolved.batch_size, "samples")
     if minibatch > limit:
         raise ConfigError(f"minibatch_size={minibatch} is larger than the batch ({limit} {unit}); lower it.")
     validation = config.validation_interval
@@ -171,7 +171,7 @@ def _default_num_envs(config: PPOConfig, gpu: bool) -> int:
 
 
 def _default_minibatch(config: PPOConfig, num_rows: int, gpu: bool) -> int:
-    if config.engine == "bars":
+    if config.engine == "rows":
         # On a CPU the kernel's transform and Adam weigh as much as 2 000 rows; large tables can afford larger steps.
         return min(num_rows, 16_384 if gpu else max(2_048, min(8_192, num_rows // 8)))
     return min(config.batch_size, 12_288 if gpu else 1_024)

@@ -14,7 +14,7 @@ from jtf_ppo.sampling import bits_to_uniform, draw_bits, mix_bits
 from jtf_ppo.types import Environment, PyTree, RowTable
 
 
-class Acting(NamedTuple):
+class RolloutState(NamedTuple):
     """Where the rollout stands."""
 
     env_state: PyTree
@@ -25,27 +25,27 @@ class Acting(NamedTuple):
 class Engine(NamedTuple):
     """One way to turn a rollout into optimiser steps, as pure functions of pytrees."""
 
-    collect: Callable[[nnx.State, Acting, Array, PyTree], tuple[Acting, PyTree, dict[str, Array]]]
-    """``(params, acting, key, data) -> (acting, batch, metrics)``: one rollout with its advantages."""
+    collect: Callable[[nnx.State, RolloutState, Array, PyTree], tuple[RolloutState, PyTree, dict[str, Array]]]
+    """``(params, rollout_state, key, data) -> (rollout_state, batch, metrics)``: one rollout with its advantages."""
     num_minibatches: int
-    cover: Callable[[Array], Array]
+    epoch_indices: Callable[[Array], Array]
     """``key -> indices [M, ...]``: one epoch; every sample (or row) once, padding masked."""
     loss: Callable[[nnx.State, nnx.State, PyTree, PyTree, Array, RowTable | None], tuple[Array, dict[str, Array]]]
-    """``(params, acted, batch, indices, key, table) -> (loss, metrics)`` of a minibatch.
+    """``(params, behaviour_params, batch, indices, key, table) -> (loss, metrics)`` of a minibatch.
 
-    `acted` are the parameters that collected the batch; the key is for noise and dropout.
+    `behaviour_params` are the parameters that collected the batch; the key is for noise and dropout.
     """
 
 
 def roll_out(
     env: Environment,
     config: PPOConfig,
-    acting: Acting,
+    rollout_state: RolloutState,
     key: Array,
     data: PyTree,
     act: Callable[[PyTree, Array], tuple[Array, dict[str, PyTree]]],
-    look_back: Callable[[PyTree], dict[str, PyTree]],
-) -> tuple[Acting, dict[str, PyTree]]:
+    bootstrap: Callable[[PyTree], dict[str, PyTree]],
+) -> tuple[RolloutState, dict[str, PyTree]]:
     """Take `num_steps` steps of every environment and return where they stand and what was stored, ``[N, B, ...]``.
 
     One random word a step and environment: it draws the action, and mixed once more it serves the environment. Of the
@@ -54,24 +54,24 @@ def roll_out(
     Parameters
     ----------
     act: ``(observation, uniform) -> (action, stored)``.
-    look_back: ``final observation -> stored``, for the value after the step.
+    bootstrap: ``final observation -> stored``, for the value after the step.
     """
 
-    def step(acting: Acting, key: Array) -> tuple[Acting, dict[str, PyTree]]:
+    def step(rollout_state: RolloutState, key: Array) -> tuple[RolloutState, dict[str, PyTree]]:
         bits = draw_bits(key, config.num_envs or 0)
-        action, stored = act(acting.observation, bits_to_uniform(bits))
-        env_state, timestep = env.step(mix_bits(bits), acting.env_state, action, data)
+        action, stored = act(rollout_state.observation, bits_to_uniform(bits))
+        env_state, timestep = env.step(mix_bits(bits), rollout_state.env_state, action, data)
         stored = {
             **stored,
-            **look_back(timestep.final_observation),
+            **bootstrap(timestep.final_observation),
             "reward": timestep.reward,
             "terminated": timestep.terminated,
             "truncated": timestep.truncated,
             "metrics": jax.tree.map(jnp.mean, timestep.metrics),
         }
-        return Acting(env_state, timestep.observation), stored
+        return RolloutState(env_state, timestep.observation), stored
 
-    return jax.lax.scan(step, acting, jax.random.split(key, config.num_steps))
+    return jax.lax.scan(step, rollout_state, jax.random.split(key, config.num_steps))
 
 
 def is_noisy(config: PPOConfig) -> bool:
@@ -84,7 +84,7 @@ def is_noisy(config: PPOConfig) -> bool:
     return bool(config.feature_noise or config.context_noise or config.dropout)
 
 
-def masked_cover(key: Array, num_items: int, size: int) -> Array:
+def shuffled_minibatches(key: Array, num_items: int, size: int) -> Array:
     """Return ``[M, size]`` int32 indices, ``M = ceil(num_items / size)``, in random order; padding is `num_items`."""
     num_minibatches = -(-num_items // size)
     padding = jnp.full(num_minibatches * size - num_items, num_items, jnp.int32)

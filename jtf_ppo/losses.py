@@ -24,12 +24,12 @@ class SampleBatch(NamedTuple):
     """``[S]`` value targets: advantage before normalisation plus value."""
 
 
-class BarSums(NamedTuple):
+class RowSums(NamedTuple):
     """A rollout of address-only observations as sums per row: everything the loss needs of it."""
 
-    gain: Array
+    positive_advantage: Array
     """``[T, A]`` sum of max(advantage, 0) over the samples at (row, action)."""
-    loss: Array
+    negative_advantage: Array
     """``[T, A]`` sum of min(advantage, 0)."""
     samples: Array
     """``[T]`` samples."""
@@ -38,9 +38,9 @@ class BarSums(NamedTuple):
     residual_square: Array
     """``[T]`` sum of their squares."""
     values: Array
-    """``[T]`` values of the policy that acted."""
+    """``[T]`` values of the policy that behaviour_params."""
     log_probs: Array
-    """``[T, A]`` log-probabilities of the policy that acted."""
+    """``[T, A]`` log-probabilities of the policy that behaviour_params."""
 
 
 MAX_LOG_RATIO = 60.0
@@ -85,8 +85,8 @@ def sample_loss(
     )
 
 
-def bar_loss(
-    logits: Array, values: Array, sums: BarSums, weight: Array, total: Array, config: PPOConfig
+def row_loss(
+    logits: Array, values: Array, sums: RowSums, weight: Array, total: Array, config: PPOConfig
 ) -> tuple[Array, dict[str, Array]]:
     """Loss of a minibatch of rows: ``logits [R, A]``, ``values [R]``, ``weight [R]`` 1 or, for padding, 0.
 
@@ -103,7 +103,7 @@ def bar_loss(
     ratio = jnp.exp(jnp.minimum(log_ratio, MAX_LOG_RATIO))
     capped = jnp.minimum(ratio, 1.0 + config.clip_eps)
     floored = jnp.maximum(ratio, 1.0 - config.clip_eps)
-    policy = -mean(jnp.sum(capped * sums.gain + floored * sums.loss, axis=-1))
+    policy = -mean(jnp.sum(capped * sums.positive_advantage + floored * sums.negative_advantage, axis=-1))
     moved = values - sums.values
     value = mean(sums.samples * jnp.square(moved) - 2.0 * moved * sums.residual + sums.residual_square) / 2.0
     old_probs = jnp.exp(sums.log_probs)

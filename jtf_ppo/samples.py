@@ -9,7 +9,16 @@ from jax import Array
 
 from jtf_ppo.advantage import gae, normalise
 from jtf_ppo.config import PPOConfig
-from jtf_ppo.engine import Acting, Engine, is_noisy, make_dropout, masked_cover, noisy_rows, roll_out, rollout_metrics
+from jtf_ppo.engine import (
+    Engine,
+    RolloutState,
+    is_noisy,
+    make_dropout,
+    noisy_rows,
+    roll_out,
+    rollout_metrics,
+    shuffled_minibatches,
+)
 from jtf_ppo.losses import SampleBatch, log_prob_of, sample_loss
 from jtf_ppo.sampling import cumulative, inverse_cdf
 from jtf_ppo.types import Environment, PyTree, RowTable
@@ -22,11 +31,16 @@ def sample_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef) -> E
     # A dense observation has no row table to put noise on.
     noisy = is_noisy(config) if env.address_only else bool(config.dropout)
 
-    def cover(key: Array) -> Array:
-        return masked_cover(key, num_samples, size)
+    def epoch_indices(key: Array) -> Array:
+        return shuffled_minibatches(key, num_samples, size)
 
     def loss(
-        params: nnx.State, acted: nnx.State, batch: SampleBatch, indices: Array, key: Array, table: RowTable | None
+        params: nnx.State,
+        behaviour_params: nnx.State,
+        batch: SampleBatch,
+        indices: Array,
+        key: Array,
+        table: RowTable | None,
     ) -> tuple[Array, dict[str, Array]]:
         features_key, context_key, dropout_key = jax.random.split(key, 3)
         if table is not None:
@@ -39,11 +53,11 @@ def sample_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef) -> E
         dropout = make_dropout(config.dropout, dropout_key)
         logits, values = nnx.merge(graph, params)(picked.observation, table, dropout)
         if noisy:
-            old_logits, _ = nnx.merge(graph, acted)(picked.observation, table, dropout)
+            old_logits, _ = nnx.merge(graph, behaviour_params)(picked.observation, table, dropout)
             picked = picked._replace(log_prob=log_prob_of(old_logits, picked.action))
         return sample_loss(logits, values, picked, weight.astype(values.dtype), config)
 
-    return Engine(partial(_collect, env, config, graph), -(-num_samples // size), cover, loss)
+    return Engine(partial(_collect, env, config, graph), -(-num_samples // size), epoch_indices, loss)
 
 
 def _collect(
@@ -51,10 +65,10 @@ def _collect(
     config: PPOConfig,
     graph: nnx.GraphDef,
     params: nnx.State,
-    acting: Acting,
+    rollout_state: RolloutState,
     key: Array,
     data: PyTree,
-) -> tuple[Acting, SampleBatch, dict[str, Array]]:
+) -> tuple[RolloutState, SampleBatch, dict[str, Array]]:
     """Roll out `num_steps`; stores observations (addresses: 4 bytes), never windows. Consumes `key`."""
     table = env.table(data) if env.table is not None else None
     network = nnx.merge(graph, params)
@@ -65,10 +79,10 @@ def _collect(
         log_prob = log_prob_of(logits, action)
         return action, {"observation": observation, "action": action, "log_prob": log_prob, "values": values}
 
-    def look_back(final: PyTree) -> dict[str, PyTree]:
+    def bootstrap(final: PyTree) -> dict[str, PyTree]:
         return {"next_values": network(final, table)[1]}
 
-    acting, rollout = roll_out(env, config, acting, key, data, act, look_back)
+    rollout_state, rollout = roll_out(env, config, rollout_state, key, data, act, bootstrap)
     values = rollout["values"]
     advantages = gae(
         rollout["reward"], values, rollout["next_values"], rollout["terminated"], rollout["truncated"],
@@ -84,4 +98,4 @@ def _collect(
     metrics = rollout_metrics(
         rollout["reward"], rollout["action"], values, advantages, rollout["metrics"], env.num_actions
     )
-    return acting, jax.tree.map(lambda x: x.reshape(config.batch_size, *x.shape[2:]), batch), metrics
+    return rollout_state, jax.tree.map(lambda x: x.reshape(config.batch_size, *x.shape[2:]), batch), metrics

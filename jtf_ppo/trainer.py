@@ -12,10 +12,10 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from jtf_ppo.bars import evaluate_rows
 from jtf_ppo.checkpoint import CheckpointStore
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.errors import CheckpointError, DivergedError
+from jtf_ppo.rows import evaluate_rows
 from jtf_ppo.types import Environment, Policy, PyTree, TrainResult, Validation
 from jtf_ppo.update import MAX_SKIPS, TrainState, make_engine, make_state, make_update
 

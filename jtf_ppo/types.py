@@ -61,7 +61,7 @@ class Environment:
 
     @property
     def address_only(self) -> bool:
-        """Whether observations are row addresses and nothing else: what the bar engine needs."""
+        """Whether observations are row addresses and nothing else: what the row engine needs."""
         return self.table is not None
 
 

@@ -9,11 +9,11 @@ import optax
 from flax import nnx
 from jax import Array
 
-from jtf_ppo.bars import bar_engine
 from jtf_ppo.config import PPOConfig
-from jtf_ppo.engine import Acting, Engine
+from jtf_ppo.engine import Engine, RolloutState
 from jtf_ppo.networks import make_network
 from jtf_ppo.optimiser import apply_gradient, learning_rate, make_optimiser
+from jtf_ppo.rows import row_engine
 from jtf_ppo.samples import sample_engine
 from jtf_ppo.types import Environment, PyTree, RowTable
 
@@ -28,7 +28,7 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
     key: Array
     """``[2]`` uint32 data of the random key all later randomness comes from."""
-    acting: Acting
+    rollout_state: RolloutState
     update: Array
     """int32, updates done."""
     skipped: Array
@@ -65,7 +65,7 @@ def make_state(env: Environment, data: PyTree, config: PPOConfig) -> tuple[nnx.G
         params,
         make_optimiser(config).init(params),
         jax.random.key_data(key),
-        Acting(env_state, observation),
+        RolloutState(env_state, observation),
         update=zero,
         skipped=zero,
         streak=zero,
@@ -80,7 +80,7 @@ def make_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, data: 
         return sample_engine(env, config, graph)
     assert env.table is not None
     num_rows = jax.eval_shape(env.table, data).features.shape[0]
-    return bar_engine(env, config, graph, num_rows)
+    return row_engine(env, config, graph, num_rows)
 
 
 def make_update(env: Environment, config: PPOConfig, engine: Engine) -> Update:
@@ -114,8 +114,8 @@ def make_update(env: Environment, config: PPOConfig, engine: Engine) -> Update:
     def epoch(
         progress: Progress, key: Array, state: TrainState, batch: PyTree, table: RowTable | None
     ) -> tuple[Progress, dict[str, Array]]:
-        cover_key, loss_key = jax.random.split(key)
-        inputs = (engine.cover(cover_key), jax.random.split(loss_key, engine.num_minibatches))
+        indices_key, loss_key = jax.random.split(key)
+        inputs = (engine.epoch_indices(indices_key), jax.random.split(loss_key, engine.num_minibatches))
 
         def run(progress: Progress) -> tuple[Progress, dict[str, Array]]:
             progress, metrics = jax.lax.scan(lambda p, x: minibatch(p, x, state, batch, table), progress, inputs)
@@ -131,7 +131,7 @@ def make_update(env: Environment, config: PPOConfig, engine: Engine) -> Update:
 
     def update(state: TrainState, data: PyTree) -> tuple[TrainState, dict[str, Array]]:
         key, collect_key, epochs_key = jax.random.split(jax.random.wrap_key_data(state.key), 3)
-        acting, batch, rollout_metrics = engine.collect(state.params, state.acting, collect_key, data)
+        rollout_state, batch, rollout_metrics = engine.collect(state.params, state.rollout_state, collect_key, data)
         table = env.table(data) if env.table is not None else None
         progress = Progress(
             state.params, state.opt_state, state.skipped, state.streak, jnp.zeros(()), jnp.zeros((), bool)
@@ -150,7 +150,7 @@ def make_update(env: Environment, config: PPOConfig, engine: Engine) -> Update:
             progress.params,
             progress.opt_state,
             jax.random.key_data(key),
-            acting,
+            rollout_state,
             state.update + 1,
             progress.skipped,
             progress.streak,

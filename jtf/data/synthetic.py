@@ -17,7 +17,7 @@ from itertools import accumulate
 import numpy as np
 import pandas as pd
 
-from jtf.data.optimum import (
+from jtf.known_optimum.programme import (
     Process,
     ar1_process,
     follow_policy,
@@ -65,7 +65,7 @@ RECIPES: dict[AssetClass, Recipe] = {
 
 
 @dataclass(frozen=True, eq=False)
-class PlantedBars:
+class SyntheticMarket:
     """Bars of a synthetic market with what is hidden in them."""
 
     bars: Bars
@@ -76,7 +76,7 @@ class PlantedBars:
     forecast: np.ndarray
     """``[T]`` Kalman forecast of the drift of bar ``i + 1`` at the close of bar `i`."""
     process: Process
-    """The forecast as a Markov process, for `jtf.data.optimum.solve`. It takes the noise as its average."""
+    """The forecast as a Markov process, for `jtf.known_optimum.programme.solve`. It takes the noise as its average."""
 
     @property
     def states(self) -> np.ndarray:
@@ -97,7 +97,7 @@ def synthetic_bars(symbol: str, *, asset_class: AssetClass | None = None, years:
     return synthetic_market(symbol, asset_class=asset_class, years=years).bars
 
 
-def synthetic_market(symbol: str, *, asset_class: AssetClass | None = None, years: float = 2.0) -> PlantedBars:
+def synthetic_market(symbol: str, *, asset_class: AssetClass | None = None, years: float = 2.0) -> SyntheticMarket:
     """Return the built-in market of `symbol` over the last `years` before `LAST_DAY`, with its hidden drift."""
     asset_class = asset_class_of(symbol, asset_class)
     recipe = RECIPES[asset_class]
@@ -118,7 +118,7 @@ def synthetic_market(symbol: str, *, asset_class: AssetClass | None = None, year
     forecast, unknown = kalman_forecast((1 + gap) * (1 + move) - 1, seen_noise, recipe.coefficient, recipe.drift)
     known = np.sqrt(recipe.drift**2 - unknown.mean())
     process = ar1_process(recipe.coefficient, known, float(np.mean(seen_noise**2)))
-    return PlantedBars(bars, drift, noise_scale, forecast, process)
+    return SyntheticMarket(bars, drift, noise_scale, forecast, process)
 
 
 def _calendar(asset_class: AssetClass, years: float) -> tuple[pd.DatetimeIndex, np.ndarray, np.ndarray]:

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from jtf import backtest
-from jtf.policy_file import FILE_NAME, load_policy
-from jtf.run_directory import read_summary
+from jtf.models.policy_file import FILE_NAME, load_policy
+from jtf.results.run_directory import read_summary
 from jtf_env.params import EnvParams
 
 

@@ -36,13 +36,13 @@ from benchmarks.floors import (
     rollout_work,
     row_flops,
 )
-from benchmarks.learning import Curve, learn_planted, num_bars_for, shared_compilations
+from benchmarks.learning import Curve, learn_known, num_bars_for, shared_compilations
 from benchmarks.measure import device_info, device_slug, format_table, measure
 from benchmarks.peer_learning import learn_peer
 from benchmarks.phases import Phase, epochs_only, measure_phases, resolve_for, start_iteration, synthetic_problem
 from benchmarks.purejaxrl import PeerConfig
-from jtf.data.planted import planted_regime
 from jtf.errors import run_command
+from jtf.known_optimum.markets import regime_market
 from jtf_ppo import PPOConfig
 from jtf_ppo.update import make_update
 
@@ -66,7 +66,7 @@ def phases() -> list[Phase]:
 @pytest.fixture(scope="module")
 def curve() -> Curve:
     """A run of two updates."""
-    return learn_planted(planted_regime(num_bars_for(300, 200), unseen_bars=200), TINY)
+    return learn_known(regime_market(num_bars_for(300, 200), unseen_bars=200), TINY)
 
 
 def result(folder: Path, name: str) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def test_tables_leave_missing_cells_blank() -> None:
 
 def test_operations_of_a_network_by_hand() -> None:
     sizes = Sizes(num_rows=10, window=4, num_features=3, num_context=2, num_actions=5)
-    config = PPOConfig(engine="bars", first_layer="gather", hidden_sizes=(8, 6), num_envs=1, minibatch_size=10)
+    config = PPOConfig(engine="rows", first_layer="gather", hidden_sizes=(8, 6), num_envs=1, minibatch_size=10)
     quiet = replace(config, feature_noise=0.0)
     # First layer 2 * (4*3 + 2) * 8 = 224; then 2*8*6 + 2*6*(5+1) = 96 + 72 = 168.
     assert row_flops(config, sizes) == (224, 168)
@@ -110,7 +110,7 @@ def test_operations_of_a_network_by_hand() -> None:
 
 def test_bytes_of_a_rollout_by_hand() -> None:
     sizes = Sizes(num_rows=10, window=4, num_features=3, num_context=2, num_actions=5)
-    config = PPOConfig(engine="bars", first_layer="gather", hidden_sizes=(8, 6), num_envs=2, num_steps=3)
+    config = PPOConfig(engine="rows", first_layer="gather", hidden_sizes=(8, 6), num_envs=2, num_steps=3)
     # State each way, a bar's prices, a random word.
     assert env_work(config).bytes == 6 * (112 + 17 + 4)
     # Ten rows of 3 + 2 numbers in, 5 + 1 out, 216 parameters, 4 bytes each.
@@ -124,7 +124,7 @@ def test_operations_of_the_fourier_products_by_hand() -> None:
     # Window 4: blocks of 5 rows and their history fill 8 points, 5 frequencies. Per block [2, 6] x [6, 8] a frequency
     # (real and imaginary parts), then [5, 10] x [10, 8]; once a minibatch the kernel, [10, 4] x [4, 3 * 8].
     sizes = Sizes(num_rows=10, window=4, num_features=3, num_context=0, num_actions=5)
-    config = PPOConfig(engine="bars", first_layer="fft", hidden_sizes=(8,))
+    config = PPOConfig(engine="rows", first_layer="fft", hidden_sizes=(8,))
     assert row_flops(config, sizes)[0] == (5 * 2 * 2 * 6 * 8 + 2 * 5 * 10 * 8) / 5
     assert kernel_transform_flops(config, sizes) == 2 * 10 * 4 * 24
 
@@ -138,12 +138,12 @@ def test_an_iteration_starts_with_its_environment_and_policy_table(phases: list[
     assert [phase.name for phase in phases] == ["env only", "policy table"]
 
 
-@pytest.mark.parametrize("engine", ["bars", "samples"])
+@pytest.mark.parametrize("engine", ["rows", "samples"])
 def test_the_epochs_alone_take_the_updates_optimiser_steps(engine: str) -> None:
     data = synthetic_problem(num_bars=400, window=8)
     config = resolve_for(data[0], replace(TINY, engine=engine, minibatch_size=8))
     it = start_iteration(data, config)
-    _, batch, _ = jax.eval_shape(it.engine.collect, it.state.params, it.state.acting, jax.random.key(0), data)
+    _, batch, _ = jax.eval_shape(it.engine.collect, it.state.params, it.state.rollout_state, jax.random.key(0), data)
     whole, _ = jax.eval_shape(make_update(it.env, config, it.engine), it.state, data)
     alone, _ = jax.eval_shape(epochs_only(it), it.state, (data, batch))
     assert alone == whole
@@ -172,7 +172,7 @@ def test_roofline_prints_every_phases_share_of_its_floor(
 
 def test_a_second_benchmark_is_added_to_the_devices_file(curve: Curve, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time_to_quality, "learn_planted", lambda *args, **limits: curve)
+        patch.setattr(time_to_quality, "learn_known", lambda *args, **limits: curve)
         for label in ("one", "two"):
             flags = f"--trainers bars --train-bars 300 --unseen-bars 200 --label {label}"
             time_to_quality.main([*flags.split(), "--out", str(tmp_path)])
@@ -180,7 +180,7 @@ def test_a_second_benchmark_is_added_to_the_devices_file(curve: Curve, tmp_path:
 
 
 def test_a_level_that_was_not_reached_is_said_so(curve: Curve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(time_to_quality, "learn_planted", lambda *args, **limits: curve)
+    monkeypatch.setattr(time_to_quality, "learn_known", lambda *args, **limits: curve)
     flags = "--trainers bars --train-bars 300 --unseen-bars 200 --level 1000"
     assert time_to_quality.main([*flags.split(), "--out", str(tmp_path)]) == 0
     row = result(tmp_path, "time_to_quality")["rows"][0]
@@ -202,8 +202,8 @@ def test_joint_model_compares_both_layouts_and_draws_them(
     curve: Curve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(joint_model, "learn_planted", lambda *args: curve)
-    monkeypatch.setattr(joint_model, "planted_hourly", planted_regime)
+    monkeypatch.setattr(joint_model, "learn_known", lambda *args: curve)
+    monkeypatch.setattr(joint_model, "hourly_market", regime_market)
     picture = tmp_path / "joint.png"
     flags = f"--train-bars 300 --unseen-bars 200 --seeds 0 1 --picture {picture}"
     assert joint_model.main([*flags.split(), "--out", str(tmp_path)]) == 0
@@ -215,7 +215,7 @@ def test_regularisation_reports_the_gap_of_every_setting(
     curve: Curve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(regularisation, "learn_planted", lambda *args: curve)
+    monkeypatch.setattr(regularisation, "learn_known", lambda *args: curve)
     picture = tmp_path / "regularisation.png"
     flags = f"--train-bars 300 --unseen-bars 200 --seeds 0 --picture {picture}"
     assert regularisation.main([*flags.split(), "--out", str(tmp_path)]) == 0
@@ -272,17 +272,17 @@ def test_peers_refuse_minibatches_that_do_not_divide_the_samples(capsys: pytest.
 
 def test_the_peer_learns_until_its_time_is_up() -> None:
     pytest.importorskip("gymnax")
-    planted = planted_regime(num_bars_for(300, 200), unseen_bars=200)
+    known = regime_market(num_bars_for(300, 200), unseen_bars=200)
     config = PeerConfig(num_envs=4, num_minibatches=2, num_steps=8, update_epochs=1, hidden_sizes=(8,))
     limits = {"max_seconds": math.inf, "enough": math.inf}
-    curve = learn_peer(planted, config, updates=3, validation_interval=2, **limits)
+    curve = learn_peer(known, config, updates=3, validation_interval=2, **limits)
     assert [point.update for point in curve.points] == [2, 3]
     assert curve.steps == 3 * 32
-    assert len(learn_peer(planted, config, updates=3, validation_interval=1, max_seconds=0.0, enough=1.0).points) == 1
+    assert len(learn_peer(known, config, updates=3, validation_interval=1, max_seconds=0.0, enough=1.0).points) == 1
 
 
 def test_time_to_quality_is_at_least_the_limit_where_the_peer_never_arrived() -> None:
-    bars = {"trainer": "bars", "reached": True, "without compile": 2.0, "last second": 3.0, "compile s": 1.0}
+    bars = {"trainer": "rows", "reached": True, "without compile": 2.0, "last second": 3.0, "compile s": 1.0}
     peer = {"trainer": "purejaxrl", "reached": False, "without compile": None, "last second": 110.0, "compile s": 10.0}
     assert time_to_quality.ratios([bars, peer]) == {"purejaxrl / bars, at least": 50.0}
 

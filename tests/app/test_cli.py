@@ -9,7 +9,14 @@ import pytest
 
 from jtf.__main__ import VERBS, main
 from jtf.errors import UserError, describe_os_error, run_command, user_errors
-from jtf.run_directory import create_run, git_revision, json_ready, last_checkpoint, library_versions, write_json
+from jtf.results.run_directory import (
+    create_run,
+    git_revision,
+    json_ready,
+    last_checkpoint,
+    library_versions,
+    write_json,
+)
 from jtf_env.errors import BarsError
 from jtf_ppo.errors import CheckpointError
 

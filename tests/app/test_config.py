@@ -17,7 +17,7 @@ from jtf.config import (
     parse_config,
 )
 from jtf.errors import UserError
-from jtf.run_directory import json_ready
+from jtf.results.run_directory import json_ready
 from jtf.splits import SplitConfig, split_bars
 from jtf_env.errors import LayoutError
 from jtf_env.params import EnvParams, RewardWeights, make_params

@@ -12,10 +12,10 @@ import pytest
 from flax import nnx
 
 from jtf.data import load_bars
+from jtf.environment import reset_batch, row_table, step_batch
 from jtf.errors import UserError
-from jtf.inference import Policy, trunk_outputs
-from jtf.policy_file import FILE_NAME, leaves, load_policy, params_sha256, save_policy
-from jtf.trading import reset_batch, row_table, step_batch
+from jtf.models.policy import Policy, trunk_outputs
+from jtf.models.policy_file import FILE_NAME, leaves, load_policy, params_sha256, save_policy
 from jtf_env.layouts import get_layout
 from jtf_env.params import make_params
 from jtf_env.scaler import Scaler
@@ -175,7 +175,7 @@ for name in ("jax", "jaxlib", "flax", "optax", "chex", "orbax", "tensorboardX"):
     sys.modules[name] = None
 from pathlib import Path
 from jtf.data import load_bars
-from jtf.policy_file import load_policy
+from jtf.models.policy_file import load_policy
 policy = load_policy(Path({str(trained_run / "best" / FILE_NAME)!r}))
 bars = load_bars("AAAUSDT", {str(bars_folder)!r})
 print(json.dumps(policy.actions(policy.market(bars)).tolist()))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from jtf import metrics
+from jtf.results import metrics
 
 EQUITY = np.array([100.0, 110.0, 99.0, 99.0, 108.9])  # returns +10 %, -10 %, 0, +10 %
 

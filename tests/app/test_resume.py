@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from jtf import train
-from jtf.run_directory import last_checkpoint, read_summary
+from jtf.results.run_directory import last_checkpoint, read_summary
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jtf.data.optimum import address_only_rule, net_log_return, solve
-from jtf.data.synthetic import RECIPES, PlantedBars, synthetic_bars, synthetic_market
+from jtf.data.synthetic import RECIPES, SyntheticMarket, synthetic_bars, synthetic_market
+from jtf.known_optimum.programme import address_only_rule, net_log_return, solve
 from jtf.splits import Segment
 from jtf_env.actions import BUY_75, CLOSE, HOLD, SELL_75
 from jtf_env.params import make_params
@@ -14,21 +14,21 @@ EQUITY = RECIPES["us_equity"]
 
 
 @pytest.fixture(scope="module")
-def clsk() -> PlantedBars:
+def clsk() -> SyntheticMarket:
     return synthetic_market("CLSK")
 
 
 @pytest.fixture(scope="module")
-def bitcoin() -> PlantedBars:
+def bitcoin() -> SyntheticMarket:
     return synthetic_market("BTC/USD")
 
 
 @pytest.fixture(params=["CLSK", "BTC/USD"])
-def market(request, clsk, bitcoin) -> PlantedBars:
+def market(request, clsk, bitcoin) -> SyntheticMarket:
     return {"CLSK": clsk, "BTC/USD": bitcoin}[request.param]
 
 
-def last_sixth(market: PlantedBars) -> Segment:
+def last_sixth(market: SyntheticMarket) -> Segment:
     return Segment(len(market.bars) * 5 // 6, len(market.bars))
 
 

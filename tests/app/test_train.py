@@ -14,12 +14,12 @@ from jtf import train
 from jtf.config import parse_config
 from jtf.console import Progress
 from jtf.data.synthetic import synthetic_market
-from jtf.evaluation import evaluate
-from jtf.metrics import METRIC_NAMES, annualisation
-from jtf.policy_file import FILE_NAME, load_policy
-from jtf.preparation import prepare
-from jtf.run_directory import read_config, read_summary
-from jtf.trading import step_batch, validate
+from jtf.environment import step_batch, validate
+from jtf.models.policy_file import FILE_NAME, load_policy
+from jtf.problem import prepare
+from jtf.results.evaluation import evaluate
+from jtf.results.metrics import METRIC_NAMES, annualisation
+from jtf.results.run_directory import read_config, read_summary
 from jtf_env.mirror.market import build_market
 from jtf_ppo.types import Policy as LearnerPolicy
 from tests.app.conftest import TINY
@@ -225,7 +225,7 @@ def test_a_disk_that_fills_up_leaves_one_sentence_and_a_failed_summary(tiny_args
     def full(self, metrics):
         raise OSError(28, "No space left on device", "metrics.jsonl")
 
-    monkeypatch.setattr("jtf.run_directory.MetricsLog.write", full)
+    monkeypatch.setattr("jtf.results.run_directory.MetricsLog.write", full)
     assert train.main([*tiny_args, "--out", str(tmp_path)]) == 2
     (run,) = (tmp_path / "AAAUSDT").iterdir()
     assert "the disk is full" in capsys.readouterr().err

@@ -36,7 +36,7 @@ def test_resolving_checks_the_settings():
 
 def test_the_bar_engine_is_refused_for_dense_observations():
     with pytest.raises(ConfigError, match="engine=samples"):
-        resolve(PPOConfig(engine="bars"), "cpu", False, 0)
+        resolve(PPOConfig(engine="rows"), "cpu", False, 0)
 
 
 def test_a_minibatch_of_more_bars_than_there_are_is_refused():
@@ -55,7 +55,7 @@ def test_a_minibatch_of_the_whole_rollout_is_allowed():
     assert resolve(config, "cpu", True, 1000).minibatch_size == 32
 
 
-@pytest.mark.parametrize(("address_only", "engine"), [(True, "bars"), (False, "samples")])
+@pytest.mark.parametrize(("address_only", "engine"), [(True, "rows"), (False, "samples")])
 def test_the_engine_follows_from_the_observation(address_only, engine):
     assert resolve(PPOConfig(), "cpu", address_only, 1000).engine == engine
 

@@ -10,12 +10,12 @@ import pytest
 from flax import nnx
 from jax.extend.core import jaxprs_in_params
 
-from jtf_ppo.bars import evaluate_rows, partition, sum_by_row
 from jtf_ppo.config import PPOConfig
-from jtf_ppo.engine import Acting, masked_cover
+from jtf_ppo.engine import RolloutState, shuffled_minibatches
 from jtf_ppo.losses import entropy
 from jtf_ppo.networks import Dropout
 from jtf_ppo.optimiser import apply_gradient, make_optimiser
+from jtf_ppo.rows import evaluate_rows, partition, sum_by_row
 from jtf_ppo.sampling import bits_to_uniform, cumulative, inverse_cdf, mix_bits
 from jtf_ppo.types import RowTable
 from jtf_ppo.update import TrainState, make_engine, make_update
@@ -31,7 +31,7 @@ from tests.ppo.toy import (
 )
 
 ENV, TABLE = row_environment(), make_rows(60, 11)
-ENGINES = ("samples", "bars")
+ENGINES = ("samples", "rows")
 
 
 def configured(engine: str, **changes: object) -> PPOConfig:
@@ -40,17 +40,17 @@ def configured(engine: str, **changes: object) -> PPOConfig:
 
 @cache
 def parts(config: PPOConfig):
-    """``(engine, params, acting)`` for a policy that is far from uniform."""
+    """``(engine, params, rollout_state)`` for a policy that is far from uniform."""
     graph, params = tiny_network(ENV, TABLE, config, scale=100.0)
     state, observation = jax.jit(ENV.reset, static_argnums=1)(jax.random.key(3), config.num_envs, TABLE)
-    return make_engine(ENV, config, graph, TABLE), params, Acting(state, observation)
+    return make_engine(ENV, config, graph, TABLE), params, RolloutState(state, observation)
 
 
 @cache
 def rollout(config: PPOConfig):
-    """``(acting, batch, metrics)`` of one rollout."""
-    engine, params, acting = parts(config)
-    return jax.jit(engine.collect)(params, acting, jax.random.key(4), TABLE)
+    """``(rollout_state, batch, metrics)`` of one rollout."""
+    engine, params, rollout_state = parts(config)
+    return jax.jit(engine.collect)(params, rollout_state, jax.random.key(4), TABLE)
 
 
 def loss_of(config: PPOConfig, key: int = 5, batch_of: PPOConfig | None = None) -> float:
@@ -60,7 +60,7 @@ def loss_of(config: PPOConfig, key: int = 5, batch_of: PPOConfig | None = None) 
 
     @jax.jit
     def loss(params, batch, table):
-        indices = engine.cover(jax.random.key(6))[0]
+        indices = engine.epoch_indices(jax.random.key(6))[0]
         return engine.loss(params, params, batch, indices, jax.random.key(key), table)[0]
 
     return float(loss(params, batch, TABLE))
@@ -68,14 +68,14 @@ def loss_of(config: PPOConfig, key: int = 5, batch_of: PPOConfig | None = None) 
 
 def everything(engine: str) -> PPOConfig:
     """One epoch, one minibatch; 8 environments that share rows, so that sums hold more than one sample."""
-    size = 56 if engine == "bars" else 8 * 32
+    size = 56 if engine == "rows" else 8 * 32
     return configured(engine, num_envs=8, num_steps=32, update_epochs=1, minibatch_size=size)
 
 
 def test_both_engines_take_the_same_optimiser_step_on_one_rollout():
-    by_samples, by_bars = everything("samples"), everything("bars")
+    by_samples, by_rows = everything("samples"), everything("rows")
     engine, params, _ = parts(by_samples)
-    bars, _, _ = parts(by_bars)
+    bars, _, _ = parts(by_rows)
     graph, _ = tiny_network(ENV, TABLE, by_samples)
     _, batch, _ = rollout(by_samples)
     optimiser = make_optimiser(by_samples)
@@ -88,7 +88,7 @@ def test_both_engines_take_the_same_optimiser_step_on_one_rollout():
 
         def step(engine, batch):
             (loss, _), gradient = jax.value_and_grad(engine.loss, has_aux=True)(
-                params, params, batch, engine.cover(jax.random.key(0))[0], jax.random.key(1), table
+                params, params, batch, engine.epoch_indices(jax.random.key(0))[0], jax.random.key(1), table
             )
             new, *_ = apply_gradient(
                 optimiser, params, optimiser.init(params), gradient, loss, jnp.float32(0.01), 0.5, WINDOW
@@ -105,15 +105,15 @@ def test_a_whole_update_of_either_engine_ends_at_the_same_parameters():
     results = []
     for engine in ENGINES:
         config = everything(engine)
-        ready, params, acting = parts(config)
-        results.append(_update(config, ready, params, acting))
+        ready, params, rollout_state = parts(config)
+        results.append(_update(config, ready, params, rollout_state))
     assert_trees_close(results[1][0], results[0][0], 5e-5)
     assert results[1][1]["train/reward"] == pytest.approx(float(results[0][1]["train/reward"]), rel=1e-5)
 
 
 def test_the_entropy_of_an_epoch_of_bars_is_the_mean_over_its_samples_however_they_crowd():
     # One environment visits few of the rows: 16 samples in 6 minibatches, some of which hold none.
-    config = configured("bars", num_envs=1, num_steps=16, minibatch_size=8)
+    config = configured("rows", num_envs=1, num_steps=16, minibatch_size=8)
     engine, params, _ = parts(config)
     _, batch, _ = rollout(config)
 
@@ -122,17 +122,17 @@ def test_the_entropy_of_an_epoch_of_bars_is_the_mean_over_its_samples_however_th
         def minibatch(starts):
             return engine.loss(params, params, batch, starts, jax.random.key(5), table)[1]["train/entropy"]
 
-        return jax.lax.map(minibatch, engine.cover(jax.random.key(6))).mean()
+        return jax.lax.map(minibatch, engine.epoch_indices(jax.random.key(6))).mean()
 
     expected = (batch.samples * entropy(batch.log_probs)).sum() / 16
     assert engine.num_minibatches == 6
     assert float(entropy_of_epoch(params, batch, TABLE)) == pytest.approx(float(expected), rel=1e-5)
 
 
-def _update(config, engine, params, acting):
+def _update(config, engine, params, rollout_state):
     zero = jnp.zeros((), jnp.int32)
     key = jax.random.key_data(jax.random.key(7))
-    state = TrainState(params, make_optimiser(config).init(params), key, acting, zero, zero, zero)
+    state = TrainState(params, make_optimiser(config).init(params), key, rollout_state, zero, zero, zero)
     state, metrics = jax.jit(make_update(ENV, config, engine))(state, TABLE)
     return state.params, metrics
 
@@ -142,8 +142,8 @@ def test_sums_by_row_equal_hand_numbers():
     rows, actions = np.asarray([[1, 2], [1, 2]], np.int32), np.asarray([[0, 1], [0, 1]], np.int8)
     advantages = np.asarray([[3.0, -1.0], [1.0, -3.0]], np.float32)
     sums = sum_by_row(rows, actions, advantages, jnp.asarray([0.0, 10.0, 20.0]), jnp.zeros((3, 2)))
-    np.testing.assert_allclose(sums.gain, np.asarray([[0, 0], [4, 0], [0, 0]]) / np.sqrt(5), rtol=1e-6)
-    np.testing.assert_allclose(sums.loss, np.asarray([[0, 0], [0, 0], [0, -4]]) / np.sqrt(5), rtol=1e-6)
+    np.testing.assert_allclose(sums.positive_advantage, np.asarray([[0, 0], [4, 0], [0, 0]]) / np.sqrt(5), rtol=1e-6)
+    np.testing.assert_allclose(sums.negative_advantage, np.asarray([[0, 0], [0, 0], [0, -4]]) / np.sqrt(5), rtol=1e-6)
     np.testing.assert_array_equal(sums.samples, [0, 2, 2])
     # Targets 13, 11 on row 1, whose value was 10, and 19, 17 on row 2, whose value was 20.
     np.testing.assert_allclose(sums.residual, [0, 3 + 1, -1 - 3])
@@ -153,20 +153,20 @@ def test_sums_by_row_equal_hand_numbers():
 
 @pytest.mark.parametrize(("num", "size", "minibatches"), [(262_144, 12_288, 22), (7, 3, 3), (8, 4, 2), (5, 5, 1)])
 def test_a_cover_holds_every_item_once(num, size, minibatches):
-    indices = np.asarray(masked_cover(jax.random.key(0), num, size))
+    indices = np.asarray(shuffled_minibatches(jax.random.key(0), num, size))
     assert indices.shape == (minibatches, size)
     np.testing.assert_array_equal(np.sort(indices[indices < num]), np.arange(num))
     assert (indices[indices >= num] == num).all()
 
 
 def test_two_epochs_are_in_different_order():
-    first, second = (masked_cover(jax.random.key(k), 100, 10) for k in (0, 1))
+    first, second = (shuffled_minibatches(jax.random.key(k), 100, 10) for k in (0, 1))
     assert (first != second).any()
 
 
 def test_every_epoch_cuts_the_rows_into_blocks_elsewhere():
-    engine, _, _ = parts(configured("bars", minibatch_size=12))
-    starts = [np.asarray(engine.cover(jax.random.key(k))) for k in range(20)]
+    engine, _, _ = parts(configured("rows", minibatch_size=12))
+    starts = [np.asarray(engine.epoch_indices(jax.random.key(k))) for k in range(20)]
     offsets = {int(ENV.first_row - s.min()) for s in starts}
     assert offsets <= set(range(12))
     assert len(offsets) > 5
@@ -201,7 +201,7 @@ def test_the_environment_draws_from_another_word_than_the_action(engine):
     graph, params = tiny_network(ENV, TABLE, config)
     state, observation = ENV.reset(jax.random.key(3), 256, TABLE)
     ready = make_engine(env, config, graph, TABLE)
-    jax.block_until_ready(jax.jit(ready.collect)(params, Acting(state, observation), jax.random.key(4), TABLE))
+    jax.block_until_ready(jax.jit(ready.collect)(params, RolloutState(state, observation), jax.random.key(4), TABLE))
     jax.effects_barrier()
     bits, actions = (np.concatenate(part) for part in zip(*words, strict=True))
     third = (bits / 2**32 * 3).astype(int)
@@ -218,7 +218,7 @@ def test_every_target_enters_the_losses_of_an_epoch_once(engine):
     config = configured(engine, minibatch_size=13, vf_coef=1.0)
     ready, params, _ = parts(config)
     _, batch, _ = rollout(config)
-    field = "residual_square" if engine == "bars" else "target"
+    field = "residual_square" if engine == "rows" else "target"
 
     @jax.jit
     def weights(key, batch, table):
@@ -227,16 +227,16 @@ def test_every_target_enters_the_losses_of_an_epoch_once(engine):
             return ready.loss(params, params, used, indices, jax.random.key(0), table)[1]["loss/value"]
 
         slope = jax.grad(value_loss)
-        return jax.lax.map(lambda indices: slope(getattr(batch, field), indices), ready.cover(key))
+        return jax.lax.map(lambda indices: slope(getattr(batch, field), indices), ready.epoch_indices(key))
 
     for seed in range(3):
         entered = np.asarray(weights(jax.random.key(seed), batch, TABLE)) != 0.0
-        expected = np.arange(60) >= ENV.first_row if engine == "bars" else np.ones(config.batch_size)
+        expected = np.arange(60) >= ENV.first_row if engine == "rows" else np.ones(config.batch_size)
         np.testing.assert_array_equal(entered.sum(axis=0), expected)
 
 
 def test_rows_of_an_epoch_weigh_the_same_within_a_minibatch():
-    config = configured("bars", minibatch_size=13, vf_coef=1.0)
+    config = configured("rows", minibatch_size=13, vf_coef=1.0)
     ready, params, _ = parts(config)
     _, batch, _ = rollout(config)
 
@@ -244,7 +244,7 @@ def test_rows_of_an_epoch_weigh_the_same_within_a_minibatch():
         used = batch._replace(residual_square=squares)
         return ready.loss(params, params, used, indices, jax.random.key(0), TABLE)[0]
 
-    starts = ready.cover(jax.random.key(1))[0]
+    starts = ready.epoch_indices(jax.random.key(1))[0]
     slope = np.asarray(jax.jit(jax.grad(value_loss))(batch.residual_square, starts))
     # 1 / (2 total), where total = samples * rows of the minibatch / usable rows.
     rows = (slope != 0).sum()
@@ -254,7 +254,7 @@ def test_rows_of_an_epoch_weigh_the_same_within_a_minibatch():
 
 def test_a_minibatch_of_bars_without_any_row_has_loss_and_gradient_zero():
     # A random offset can push the only block of a minibatch past the last row.
-    config = configured("bars", minibatch_size=12)
+    config = configured("rows", minibatch_size=12)
     ready, params, _ = parts(config)
     _, batch, _ = rollout(config)
 
@@ -268,7 +268,7 @@ def test_a_minibatch_of_bars_without_any_row_has_loss_and_gradient_zero():
 
 
 def test_the_loss_of_bars_is_a_mean_however_many_environments_ran():
-    config = everything("bars")
+    config = everything("rows")
     # Samples of an iteration times rows of a minibatch: 15 thousand million, far beyond 32 bits.
     many = replace(config, num_envs=config.num_envs * 2**20)
     engine, params, _ = parts(config)
@@ -276,7 +276,7 @@ def test_the_loss_of_bars_is_a_mean_however_many_environments_ran():
     engine_of_many = make_engine(ENV, many, graph, TABLE)
     _, batch, _ = rollout(config)
     scaled = jax.tree.map(lambda x: x * 2.0**20, batch)._replace(log_probs=batch.log_probs, values=batch.values)
-    indices = engine.cover(jax.random.key(6))[0]
+    indices = engine.epoch_indices(jax.random.key(6))[0]
     once = jax.jit(engine.loss)(params, params, batch, indices, jax.random.key(5), TABLE)
     often = jax.jit(engine_of_many.loss)(params, params, scaled, indices, jax.random.key(5), TABLE)
     assert_trees_close(often, once, 1e-5)
@@ -293,7 +293,7 @@ def test_padding_of_a_sample_minibatch_changes_nothing():
 
 
 def test_evaluated_rows_equal_addresses_one_by_one():
-    config = configured("bars")
+    config = configured("rows")
     graph, params = tiny_network(ENV, TABLE, config, scale=100.0)
     rows = np.arange(ENV.first_row, 60, dtype=np.int32)
     logits, values = jax.jit(lambda p, t: evaluate_rows(graph, p, t, ENV.first_row, WINDOW, "fft"))(params, TABLE)
@@ -320,10 +320,10 @@ def test_actions_of_a_rollout_match_the_policy(engine):
     # With equal rows the policy is the same everywhere, so the action shares of a rollout are multinomial.
     flat = RowTable(jnp.zeros_like(TABLE.features), jnp.zeros_like(TABLE.context))
     config = configured(engine, num_envs=64, num_steps=64)
-    ready, params, acting = parts(config)
+    ready, params, rollout_state = parts(config)
     params = jax.tree.map(lambda x: x, params)
     params["policy"]["bias"][...] = jnp.asarray([0.0, 1.0, -1.0])
-    _, _, metrics = jax.jit(ready.collect)(params, acting, jax.random.key(8), flat)
+    _, _, metrics = jax.jit(ready.collect)(params, rollout_state, jax.random.key(8), flat)
     shares = np.asarray([metrics[f"train/action_share_{a}"] for a in range(3)])
     probabilities = np.exp([0.0, 1.0, -1.0]) / np.exp([0.0, 1.0, -1.0]).sum()
     # 99.9 % quantile with 2 degrees of freedom: 13.8.
@@ -350,8 +350,8 @@ def test_advantages_are_normalised_over_the_rollout_of_samples():
 
 
 def test_advantages_are_normalised_over_the_rollout_of_bars():
-    _, batch, _ = rollout(configured("bars"))
-    assert float((batch.gain + batch.loss).sum()) == pytest.approx(0.0, abs=1e-4)
+    _, batch, _ = rollout(configured("rows"))
+    assert float((batch.positive_advantage + batch.negative_advantage).sum()) == pytest.approx(0.0, abs=1e-4)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -391,8 +391,8 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean():
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_rollout_stores_at_most_32_bytes_a_sample(engine):
     config = configured(engine, num_envs=16, num_steps=11)
-    ready, params, acting = parts(config)
-    jaxpr = jax.make_jaxpr(ready.collect)(params, acting, jax.random.key(0), TABLE)
+    ready, params, rollout_state = parts(config)
+    jaxpr = jax.make_jaxpr(ready.collect)(params, rollout_state, jax.random.key(0), TABLE)
     stored = [bytes_ / config.batch_size for bytes_ in _stacked_bytes(jaxpr.jaxpr, config.num_steps)]
     assert max(stored) > 8, "the rollout's scan was not found"
     assert max(stored) <= 32
@@ -417,16 +417,16 @@ def test_metrics_of_the_environment_are_averaged_over_the_rollout(engine):
 
 def test_an_epoch_of_bars_has_one_block_more_than_the_rows_fill():
     # 56 usable rows in blocks of 12 begin at a random offset: 5 blocks could end short of the last row.
-    engine, _, _ = parts(configured("bars", minibatch_size=12))
+    engine, _, _ = parts(configured("rows", minibatch_size=12))
     assert block_length(WINDOW) == 12
     assert engine.num_minibatches == 6
 
 
 def test_a_rollout_goes_on_from_where_the_environments_stood():
     config = configured("samples")
-    _, _, acting = parts(config)
+    _, _, rollout_state = parts(config)
     _, batch, _ = rollout(config)
-    np.testing.assert_array_equal(batch.observation[: config.num_envs], acting.observation)
+    np.testing.assert_array_equal(batch.observation[: config.num_envs], rollout_state.observation)
 
 
 def test_old_log_probabilities_are_those_of_the_actions_taken():
@@ -440,16 +440,16 @@ def test_old_log_probabilities_are_those_of_the_actions_taken():
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_noise_alone_moves_no_probability_ratio(engine):
-    # Both policies of the ratio see the same noise: with the parameters that acted, it is 1 for every sample.
+    # Both policies of the ratio see the same noise: with the behaviour policy's parameters it is 1 for every sample.
     config = replace(everything(engine), feature_noise=1.0, context_noise=1.0, dropout=0.5)
     ready, params, _ = parts(config)
     _, batch, _ = rollout(config)
     others = jax.tree.map(lambda x: 1.5 * x, params)
 
     @jax.jit
-    def kl(acted, batch, table):
-        indices = ready.cover(jax.random.key(1))[0]
-        return ready.loss(params, acted, batch, indices, jax.random.key(2), table)[1]["train/kl"]
+    def kl(behaviour_params, batch, table):
+        indices = ready.epoch_indices(jax.random.key(1))[0]
+        return ready.loss(params, behaviour_params, batch, indices, jax.random.key(2), table)[1]["train/kl"]
 
     assert float(kl(params, batch, TABLE)) == pytest.approx(0.0, abs=1e-6)
     assert float(kl(others, batch, TABLE)) > 1e-3, "other parameters do move it"
@@ -458,7 +458,7 @@ def test_noise_alone_moves_no_probability_ratio(engine):
 def test_a_rollout_of_the_bar_engine_allocates_about_32_bytes_a_sample():
     # 15 stored (row, final row, reward: 4 each; action, two flags: 1 each), 4 each for value, next value, advantage and
     # its normalised form: 31. Few rows, so that tables weigh nothing.
-    config = configured("bars", num_envs=8192, num_steps=64)
-    ready, params, acting = parts(config)
-    program = jax.jit(ready.collect).lower(params, acting, jax.random.key(4), TABLE).compile()
+    config = configured("rows", num_envs=8192, num_steps=64)
+    ready, params, rollout_state = parts(config)
+    program = jax.jit(ready.collect).lower(params, rollout_state, jax.random.key(4), TABLE).compile()
     assert program.memory_analysis().temp_size_in_bytes / (8192 * 64) < 33

@@ -7,9 +7,9 @@ import pytest
 from flax import nnx
 
 from jtf_ppo.advantage import normalise
-from jtf_ppo.bars import sum_by_row
 from jtf_ppo.config import PPOConfig
-from jtf_ppo.losses import BarSums, SampleBatch, bar_loss, entropy, sample_loss
+from jtf_ppo.losses import RowSums, SampleBatch, entropy, row_loss, sample_loss
+from jtf_ppo.rows import sum_by_row
 from tests.ppo.toy import assert_trees_close, make_rows, row_environment, tiny_config, tiny_network
 
 ROWS, ACTIONS, SAMPLES = 30, 4, 200
@@ -39,14 +39,14 @@ def sums_of(samples: dict[str, np.ndarray], old: np.ndarray, values: np.ndarray,
     """The sums per row, added up one sample at a time."""
     dtype, actions = old.dtype, old.shape[1]
     sums = {
-        "gain": np.zeros((rows, actions), dtype), "loss": np.zeros((rows, actions), dtype),
+        "positive_advantage": np.zeros((rows, actions), dtype), "negative_advantage": np.zeros((rows, actions), dtype),
         "samples": np.zeros(rows, dtype), "residual": np.zeros(rows, dtype), "residual_square": np.zeros(rows, dtype),
         "values": values, "log_probs": old,
     }  # fmt: skip
     for row, action, advantage, target in zip(
         samples["observation"], samples["action"], samples["advantage"], samples["target"], strict=True
     ):
-        sums["gain" if advantage > 0 else "loss"][row, action] += advantage
+        sums["positive_advantage" if advantage > 0 else "negative_advantage"][row, action] += advantage
         sums["samples"][row] += 1
         sums["residual"][row] += target - values[row]
         sums["residual_square"][row] += (target - values[row]) ** 2
@@ -61,10 +61,10 @@ def value_and_gradients(logits, values, batch, sums):
         rows = batch.observation
         return sample_loss(logits[rows], values[rows], batch, jnp.ones_like(batch.target), CONFIG)[0]
 
-    def by_bars(logits, values):
-        return bar_loss(logits, values, sums, jnp.ones_like(values), jnp.asarray(SAMPLES, values.dtype), CONFIG)[0]
+    def by_rows(logits, values):
+        return row_loss(logits, values, sums, jnp.ones_like(values), jnp.asarray(SAMPLES, values.dtype), CONFIG)[0]
 
-    return [jax.value_and_grad(loss, argnums=(0, 1))(logits, values) for loss in (by_samples, by_bars)]
+    return [jax.value_and_grad(loss, argnums=(0, 1))(logits, values) for loss in (by_samples, by_rows)]
 
 
 def both_losses(dtype: type, shift: float, scale: float):
@@ -74,7 +74,7 @@ def both_losses(dtype: type, shift: float, scale: float):
     logits, values = (scale * rng.normal(size=(ROWS, ACTIONS))).astype(dtype), rng.normal(size=ROWS).astype(dtype)
     old_values = rng.normal(size=ROWS).astype(dtype)
     sums = sums_of(samples, old, old_values, ROWS)
-    return value_and_gradients(logits, values, SampleBatch(**samples), BarSums(**sums))
+    return value_and_gradients(logits, values, SampleBatch(**samples), RowSums(**sums))
 
 
 # A shift of 10 makes every advantage positive, -10 every one negative; a scale of 3 spreads the ratios.
@@ -83,16 +83,16 @@ CASES = [(0.0, 1.0), (0.0, 3.0), (10.0, 1.0), (-10.0, 1.0), (10.0, 3.0), (-10.0,
 
 @pytest.mark.parametrize(("shift", "scale"), CASES)
 def test_bar_loss_equals_sample_loss_in_float32(shift, scale):
-    by_samples, by_bars = both_losses(np.float32, shift, scale)
-    assert_trees_close(by_bars, by_samples, 1e-5)
+    by_samples, by_rows = both_losses(np.float32, shift, scale)
+    assert_trees_close(by_rows, by_samples, 1e-5)
 
 
 @pytest.mark.parametrize(("shift", "scale"), CASES)
 def test_bar_loss_equals_sample_loss_in_float64(shift, scale):
     with jax.enable_x64(True):
-        by_samples, by_bars = both_losses(np.float64, shift, scale)
-        assert by_bars[0].dtype == jnp.float64
-        assert_trees_close(by_bars, by_samples, 1e-10)
+        by_samples, by_rows = both_losses(np.float64, shift, scale)
+        assert by_rows[0].dtype == jnp.float64
+        assert_trees_close(by_rows, by_samples, 1e-10)
 
 
 def test_the_random_ratios_reach_far_beyond_both_sides_of_the_clip():
@@ -136,14 +136,14 @@ def test_gradient_of_every_network_parameter_is_the_same(moved):
             logits, values = nnx.merge(graph, params)(batch.observation, table)
             return sample_loss(logits, values, batch, jnp.ones(100), config)[0]
 
-        def by_bars(params):
+        def by_rows(params):
             logits, values = nnx.merge(graph, params)(everything, table)
-            return bar_loss(logits, values, sums, usable, jnp.float32(100), config)[0]
+            return row_loss(logits, values, sums, usable, jnp.float32(100), config)[0]
 
-        return [jax.value_and_grad(loss)(params) for loss in (by_samples, by_bars)]
+        return [jax.value_and_grad(loss)(params) for loss in (by_samples, by_rows)]
 
-    by_samples, by_bars = gradients(params, old, table)
-    assert_trees_close(by_bars, by_samples, 1e-5)
+    by_samples, by_rows = gradients(params, old, table)
+    assert_trees_close(by_rows, by_samples, 1e-5)
 
 
 def test_a_policy_that_all_but_excluded_an_action_nobody_took_has_a_finite_loss():
@@ -152,12 +152,12 @@ def test_a_policy_that_all_but_excluded_an_action_nobody_took_has_a_finite_loss(
     zero, one = np.zeros(1, np.int32), np.ones(1, np.int32)
     samples = {"observation": zero, "action": one, "log_prob": old[:, 1]}
     samples |= {"advantage": np.float32([2.0]), "target": np.float32([3.0])}
-    sums = BarSums(**sums_of(samples, old, np.zeros(1, np.float32), 1))
-    by_samples, by_bars = value_and_gradients(
+    sums = RowSums(**sums_of(samples, old, np.zeros(1, np.float32), 1))
+    by_samples, by_rows = value_and_gradients(
         np.zeros((1, 2), np.float32), np.ones(1, np.float32), SampleBatch(**samples), sums
     )
     # One sample, where the helper divides the sums of SAMPLES.
-    assert_trees_close(jax.tree.map(lambda x: x * SAMPLES, by_bars), by_samples, 1e-5)
+    assert_trees_close(jax.tree.map(lambda x: x * SAMPLES, by_rows), by_samples, 1e-5)
 
 
 def test_large_values_leave_no_rounding_in_the_value_loss_of_bars():
@@ -167,7 +167,7 @@ def test_large_values_leave_no_rounding_in_the_value_loss_of_bars():
     rows, old = np.zeros((100, 100), np.int32), jnp.full(1, 100.0)
     sums = sum_by_row(rows, rows.astype(np.int8), advantage, old, jnp.zeros((1, 1)))
     mean = float(100.0 + advantage.mean(dtype=np.float64))
-    _, metrics = bar_loss(jnp.zeros((1, 1)), jnp.full(1, mean + 0.01), sums, jnp.ones(1), jnp.float32(10_000), CONFIG)
+    _, metrics = row_loss(jnp.zeros((1, 1)), jnp.full(1, mean + 0.01), sums, jnp.ones(1), jnp.float32(10_000), CONFIG)
     residual = np.float64(np.float32(mean + 0.01)) - (100.0 + advantage.astype(np.float64))
     assert float(metrics["loss/value"]) == pytest.approx(float(np.square(residual).mean() / 2), rel=1e-4)
 
@@ -225,7 +225,7 @@ def test_entropy_of_a_uniform_policy_is_the_logarithm_of_the_actions():
 def test_bar_kl_is_the_divergence_from_the_old_policy():
     # Old (.5, .5), new (.8, .2), one sample: .5 ln(.5/.8) + .5 ln(.5/.2) = .223144.
     zero = jnp.zeros((1, 2))
-    sums = BarSums(zero, zero, jnp.ones(1), *(jnp.zeros(1),) * 3, jnp.log(jnp.full((1, 2), 0.5)))
+    sums = RowSums(zero, zero, jnp.ones(1), *(jnp.zeros(1),) * 3, jnp.log(jnp.full((1, 2), 0.5)))
     logits = jnp.log(jnp.asarray([[0.8, 0.2]]))
-    _, metrics = bar_loss(logits, jnp.zeros(1), sums, jnp.ones(1), jnp.asarray(1.0), CONFIG)
+    _, metrics = row_loss(logits, jnp.zeros(1), sums, jnp.ones(1), jnp.asarray(1.0), CONFIG)
     assert float(metrics["train/kl"]) == pytest.approx(0.223144, rel=1e-5)

@@ -24,7 +24,7 @@ from jtf_ppo.update import make_engine, make_state, make_update
 from tests.ppo.toy import assert_trees_equal, make_rows, row_environment, tiny_config
 
 ENV, TABLE, HELD_OUT = row_environment(), make_rows(60, 31), make_rows(60, 32)
-ENGINES = ("samples", "bars")
+ENGINES = ("samples", "rows")
 PROGRESS = ("perf/steps_per_second", "perf/eta_seconds", "perf/compile_seconds")
 UPDATES = 8
 
@@ -113,7 +113,7 @@ def test_training_changes_every_parameter():
 
 def test_environments_start_at_different_rows():
     _, state = make_state(ENV, TABLE, configured(num_envs=16))
-    assert len(np.unique(state.acting.observation)) > 8
+    assert len(np.unique(state.rollout_state.observation)) > 8
 
 
 def test_a_run_takes_its_steps_and_says_so():
@@ -141,7 +141,7 @@ def test_resuming_continues_bit_for_bit(engine, tmp_path):
 
 def test_a_layout_without_context_columns_is_saved_and_resumed(tmp_path):
     env, table = row_environment(context=0), make_rows(60, 31, context=0)
-    config = configured("bars", validation_interval=1, checkpoint_interval=4)
+    config = configured("rows", validation_interval=1, checkpoint_interval=4)
     check = Validation(constant, table)
     whole, _ = run(config, table=table, env=env, validation=check)
     run(config, table=table, env=env, validation=check, directory=tmp_path, stop_after=4)
@@ -396,7 +396,7 @@ def test_later_updates_trace_nothing_again(engine, monkeypatch):
         counters.update(reset=env.reset, step=env.step)
         run(configured(engine), env=env, stop_after=updates)
         traces.append({name: counter.calls for name, counter in counters.items()})
-    # The bar engine asks for the shapes of the metrics once before its scan.
+    # The row engine asks for the shapes of the metrics once before its scan.
     assert traces[0] == traces[1] == {"reset": 1, "step": 1, "update": 1}
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from jtf.metrics import Metrics, compute_metrics
+from jtf.results.metrics import Metrics, compute_metrics
 from jtf.splits import Segment
 from jtf_env.actions import BUY_75, HOLD
 from jtf_env.mirror.backtest import Backtest, Trade, run_backtest

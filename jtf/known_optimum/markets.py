@@ -1,10 +1,10 @@
-"""Five planted markets whose best policy is known: the exam that learning has to pass.
+"""Five known markets whose best policy is known: the check that learning has to pass.
 
 =========== ======================================================== ==========================================
 market      the next bar's return                                    what the policy sees
 =========== ======================================================== ==========================================
 next_bar    ``+-20 bp * |normal|``, sign independent                 its sign in `SIGNAL_COLUMN`; long only
-hourly      ``PULL * h1_return`` + noise of 20 bp                    real context, real `HOURLY_COLUMN`, filler
+hourly      ``PULL * h1_return`` + noise of 20 bp                    real context, real `HOURLY_COLUMN`, distractor
 regime      hidden AR(1) drift (.95, 6 bp) + noise of 20 bp          drift in its units + unit noise in the column
 noise       noise of 20 bp, mean 0 over the training bars            a column of noise
 shuffled    as next_bar                                              next_bar's column, permuted in time
@@ -15,15 +15,15 @@ control, where long-only makes a change of mind one order instead of three.
 
 In *hourly* the row a decision reads carries the drift of the bar it trades: ``h1_return`` of bar `i` (the clock hour
 before the hour of bar `i`) drives bar ``i + 1``; its context is real, and so is the return column, from whose window
-the previous hour can be worked out; the 50 other bar columns are filler of unit deviation. That table is a choice: with
-the real features in all 51 columns both layouts learn the training bars by heart and lose on unseen ones, and with the
-return column alone the 51 columns come close to the 58 (0.83 against 0.95, seed 0). The other tables hold the
-planted column; their other columns are blank, or independent normal variables of deviation `filler`, and nothing but
-the planted column tells anything, so the stated optimum is exact.
+the previous hour can be worked out; the 50 other bar columns are distractors of unit deviation. That table is a
+choice: with the real features in all 51 columns both layouts learn the training bars by heart and lose on unseen
+ones, and with the return column alone the 51 columns come close to the 58 (0.83 against 0.95, seed 0). The other
+tables hold the known column; their other columns are blank, or independent normal variables of deviation
+`distractor`, and nothing but the known column tells anything, so the stated optimum is exact.
 
-Filler asks for more bars, not for a better learner: with 50 filler columns of unit deviation, 100-bar windows and
-14 000 training bars, ridge regression at the penalty of unit feature noise correlates with the *regime* forecast to
-0.57 on unseen bars (share of the optimum about 0.6), without filler to 0.96 (share 0.95 to 1).
+Distractors ask for more bars, not for a better learner: with 50 distractor columns of unit deviation, 100-bar windows
+and 14 000 training bars, ridge regression at the penalty of unit feature noise correlates with the *regime* forecast to
+0.57 on unseen bars (normalised score about 0.6), without distractor to 0.96 (share 0.95 to 1).
 """
 
 from collections.abc import Callable
@@ -34,7 +34,8 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jtf.data.optimum import (
+from jtf.data.synthetic import BAR, ar1_path, price_frame
+from jtf.known_optimum.programme import (
     Process,
     Solution,
     address_only_rule,
@@ -49,7 +50,6 @@ from jtf.data.optimum import (
     solve,
     symmetric_grid,
 )
-from jtf.data.synthetic import BAR, ar1_path, price_frame
 from jtf.splits import EMBARGO_EXTRA, Segment
 from jtf_env.bars import Bars, check_enough_bars, make_bars
 from jtf_env.layouts import DEFAULT_LAYOUT, DEFAULT_WINDOW, get_layout
@@ -58,7 +58,7 @@ from jtf_env.params import EnvParams, make_params
 from jtf_env.scaler import fit_scaler
 
 SIGNAL_COLUMN = "momentum"
-"""Bar column that carries the signal of the markets with filler tables."""
+"""Bar column that carries the signal of the markets with distractor tables."""
 NOISE = 20e-4
 """Standard deviation of a bar's noise, as a fraction of the price."""
 MEAN_MOVE = NOISE * float(np.sqrt(2 / np.pi))
@@ -68,7 +68,7 @@ COEFFICIENT, DRIFT = 0.95, 6e-4
 PULL, HOURLY_NOISE = 0.16, 20e-4
 """*hourly*: drift as a share of the previous hour's return (standard deviation 6.3 bp), and the noise around it.
 
-One context column shows it; 5 100 window inputs, all but 100 of them filler, hide it."""
+One context column shows it; 5 100 window inputs, all but 100 of them distractor, hide it."""
 HOURLY_COLUMN = "return"
 """*hourly*: the bar column that is real: the previous hour's return can be worked out from its window."""
 PER_HOUR = 4
@@ -80,8 +80,8 @@ FIRST_DAY = pd.Timestamp("2024-01-01", tz="UTC")
 
 
 @dataclass(frozen=True, eq=False)
-class Planted:
-    """A planted market, its environment parameters, and what the best trader in it knows."""
+class KnownOptimumMarket:
+    """A known market, its environment parameters, and what the best trader in it knows."""
 
     name: str
     bars: Bars
@@ -126,7 +126,7 @@ class Planted:
         """Return the log growth of equity over `segment`, net of costs, of one action a bar ``[T]`` (NumPy mirror)."""
         return net_log_return(self.bars, actions, self.params, segment)
 
-    def share_of_optimum(self, actions: np.ndarray, segment: Segment | None = None) -> float:
+    def normalised_score(self, actions: np.ndarray, segment: Segment | None = None) -> float:
         """Return the net log return of ``actions [T]`` over the optimum's, on the same bars (default: `unseen`)."""
         segment = segment or self.unseen
         best = self.net_log_return(self.optimum_actions(segment), segment)
@@ -135,47 +135,47 @@ class Planted:
         return self.net_log_return(actions, segment) / best
 
 
-def planted_next_bar(
+def next_bar_market(
     num_bars: int = NUM_BARS,
     seed: int = 0,
     layout: str = DEFAULT_LAYOUT,
     *,
     unseen_bars: int = UNSEEN_BARS,
-    filler: float = 0.0,
-) -> Planted:
+    distractor: float = 0.0,
+) -> KnownOptimumMarket:
     """Return the market whose signal column is the sign of the next bar's return."""
     rng = np.random.default_rng([0, seed])
     sign, bars = _coin_bars(rng, num_bars)
     process = coin_process(MEAN_MOVE, NOISE**2 - MEAN_MOVE**2)
     states = (sign > 0).astype(np.int64)
-    market = _planted_table(rng, bars, sign, layout, filler)
-    return Planted("next_bar", bars, market, _params(allow_short=False), process, states, unseen_bars)
+    market = _signal_table(rng, bars, sign, layout, distractor)
+    return KnownOptimumMarket("next_bar", bars, market, _params(allow_short=False), process, states, unseen_bars)
 
 
-def planted_shuffled(
+def shuffled_market(
     num_bars: int = NUM_BARS,
     seed: int = 0,
     layout: str = DEFAULT_LAYOUT,
     *,
     unseen_bars: int = UNSEEN_BARS,
-    filler: float = 0.0,
-) -> Planted:
-    """Return the control of `planted_next_bar`: the same prices, its signal column permuted in time."""
+    distractor: float = 0.0,
+) -> KnownOptimumMarket:
+    """Return the control of `next_bar_market`: the same prices, its signal column permuted in time."""
     rng = np.random.default_rng([0, seed])
     sign, bars = _coin_bars(rng, num_bars)
-    market = _planted_table(rng, bars, rng.permutation(sign), layout, filler)
+    market = _signal_table(rng, bars, rng.permutation(sign), layout, distractor)
     process, states = constant_process(NOISE**2), np.zeros(num_bars, np.int64)
-    return Planted("shuffled", bars, market, _params(allow_short=False), process, states, unseen_bars)
+    return KnownOptimumMarket("shuffled", bars, market, _params(allow_short=False), process, states, unseen_bars)
 
 
-def planted_noise(
+def noise_market(
     num_bars: int = NUM_BARS,
     seed: int = 0,
     layout: str = DEFAULT_LAYOUT,
     *,
     unseen_bars: int = UNSEEN_BARS,
-    filler: float = 0.0,
-) -> Planted:
+    distractor: float = 0.0,
+) -> KnownOptimumMarket:
     """Return the market without drift: every trade costs and none pays.
 
     The mean move of the training bars is exactly 0. Drawn by chance (0.2 bp over 14 000 bars) it would be a drift like
@@ -186,19 +186,19 @@ def planted_noise(
     train = _train_segment(num_bars, layout, unseen_bars)
     move[train.start + 1 : train.stop] -= move[train.start + 1 : train.stop].mean()
     bars = _bars(rng, move)
-    market = _planted_table(rng, bars, rng.standard_normal(num_bars), layout, filler)
+    market = _signal_table(rng, bars, rng.standard_normal(num_bars), layout, distractor)
     process, states = constant_process(NOISE**2), np.zeros(num_bars, np.int64)
-    return Planted("noise", bars, market, _params(), process, states, unseen_bars)
+    return KnownOptimumMarket("noise", bars, market, _params(), process, states, unseen_bars)
 
 
-def planted_regime(
+def regime_market(
     num_bars: int = NUM_BARS,
     seed: int = 0,
     layout: str = DEFAULT_LAYOUT,
     *,
     unseen_bars: int = UNSEEN_BARS,
-    filler: float = 0.0,
-) -> Planted:
+    distractor: float = 0.0,
+) -> KnownOptimumMarket:
     """Return the market whose slow hidden drift shows through unit noise in the signal column.
 
     The optimum is the exact Kalman filter of that column, traded by dynamic programming.
@@ -207,17 +207,17 @@ def planted_regime(
     drift = ar1_path(rng, num_bars, COEFFICIENT, DRIFT)
     bars = _bars(rng, drift + rng.normal(0.0, NOISE, num_bars))
     signal = drift / DRIFT + rng.standard_normal(num_bars)
-    market = _planted_table(rng, bars, signal / np.sqrt(2), layout, filler)
+    market = _signal_table(rng, bars, signal / np.sqrt(2), layout, distractor)
     forecast, unknown = kalman_forecast(signal * DRIFT, np.full(num_bars, DRIFT), COEFFICIENT, DRIFT)
     known = float(np.sqrt(DRIFT**2 - unknown[-1]))
     process = ar1_process(COEFFICIENT, known, NOISE**2 + float(unknown[-1]))
     states = nearest_state(forecast, process.drift)
-    return Planted("regime", bars, market, _params(), process, states, unseen_bars)
+    return KnownOptimumMarket("regime", bars, market, _params(), process, states, unseen_bars)
 
 
-def planted_hourly(
+def hourly_market(
     num_bars: int = NUM_BARS, seed: int = 0, layout: str = DEFAULT_LAYOUT, *, unseen_bars: int = UNSEEN_BARS
-) -> Planted:
+) -> KnownOptimumMarket:
     """Return the market whose drift follows the previous completed clock hour's return, with its real columns."""
     rng = np.random.default_rng([3, seed])
     move, previous, running = _hourly_moves(rng.normal(0.0, HOURLY_NOISE, num_bars))
@@ -227,15 +227,15 @@ def planted_hourly(
     rows = slice(train.start, train.stop)
     scaler = fit_scaler(np.asarray(raw.features)[rows], np.asarray(raw.context)[rows])
     process, states = _hourly_process(previous, running)
-    market = _fill_columns(rng, scale_market(raw, scaler), HOURLY_COLUMN)
-    return Planted("hourly", bars, market, _params(), process, states, unseen_bars)
+    market = _distract(rng, scale_market(raw, scaler), HOURLY_COLUMN)
+    return KnownOptimumMarket("hourly", bars, market, _params(), process, states, unseen_bars)
 
 
-def _fill_columns(rng: np.random.Generator, market: Market, kept: str) -> Market:
-    """Put independent standard normal filler in every bar column but `kept`; the context stays."""
-    filler = jnp.asarray(rng.standard_normal(market.features.shape, np.float32))
+def _distract(rng: np.random.Generator, market: Market, kept: str) -> Market:
+    """Put independent standard normal distractor in every bar column but `kept`; the context stays."""
+    distractor = jnp.asarray(rng.standard_normal(market.features.shape, np.float32))
     keep = np.asarray(market.layout.bar_columns) == kept
-    return replace(market, features=jnp.where(keep[None, :], market.features, filler))
+    return replace(market, features=jnp.where(keep[None, :], market.features, distractor))
 
 
 def _train_segment(num_bars: int, layout: str, unseen_bars: int) -> Segment:
@@ -255,7 +255,7 @@ def _bars(rng: np.random.Generator, move: np.ndarray) -> Bars:
     count = len(move)
     timestamps = pd.date_range(FIRST_DAY, periods=count, freq=BAR)
     frame = price_frame(rng, timestamps, 100.0, move, np.zeros(count), np.full(count, NOISE))
-    return make_bars(frame, "PLANTED", asset_class="crypto", source="planted")
+    return make_bars(frame, "PLANTED", asset_class="crypto", source="known")
 
 
 def _coin_bars(rng: np.random.Generator, num_bars: int) -> tuple[np.ndarray, Bars]:
@@ -264,12 +264,12 @@ def _coin_bars(rng: np.random.Generator, num_bars: int) -> tuple[np.ndarray, Bar
     return np.sign(move[1:]), _bars(rng, move[:-1])
 
 
-def _planted_table(rng: np.random.Generator, bars: Bars, signal: np.ndarray, layout: str, filler: float) -> Market:
-    """Return a market with standardised ``signal [T]`` in `SIGNAL_COLUMN`, filler of this deviation elsewhere."""
+def _signal_table(rng: np.random.Generator, bars: Bars, signal: np.ndarray, layout: str, distractor: float) -> Market:
+    """Return a market with standardised ``signal [T]`` in `SIGNAL_COLUMN`, distractor of this deviation elsewhere."""
     chosen = get_layout(layout)
     check_enough_bars(bars, chosen, DEFAULT_WINDOW)
-    features = filler * rng.standard_normal((len(bars), len(chosen.bar_columns)), np.float32)
-    context = filler * rng.standard_normal((len(bars), len(chosen.context_columns)), np.float32)
+    features = distractor * rng.standard_normal((len(bars), len(chosen.bar_columns)), np.float32)
+    context = distractor * rng.standard_normal((len(bars), len(chosen.context_columns)), np.float32)
     features[:, chosen.bar_columns.index(SIGNAL_COLUMN)] = signal
     return Market(
         features=jnp.asarray(features),
@@ -325,11 +325,11 @@ def _hourly_process(previous: np.ndarray, running: np.ndarray, size: int = 41) -
     return Process(drift, HOURLY_NOISE**2, expect), np.ravel_multi_index(coordinates, shape)
 
 
-MARKETS: dict[str, Callable[..., Planted]] = {
-    "next_bar": planted_next_bar,
-    "hourly": planted_hourly,
-    "regime": planted_regime,
-    "noise": planted_noise,
-    "shuffled": planted_shuffled,
+MARKETS: dict[str, Callable[..., KnownOptimumMarket]] = {
+    "next_bar": next_bar_market,
+    "hourly": hourly_market,
+    "regime": regime_market,
+    "noise": noise_market,
+    "shuffled": shuffled_market,
 }
-"""The five planted markets by name."""
+"""The five known markets by name."""

@@ -2,8 +2,8 @@
 
 import pytest
 
-from jtf.gating import Thresholds, judge
-from jtf.metrics import METRIC_NAMES
+from jtf.results.metrics import METRIC_NAMES
+from jtf.results.verdict import Thresholds, judge
 
 GOOD = dict(
     total_return=0.3, sharpe=2.0, sortino=3.0, max_drawdown=0.1, profit_factor=1.5, win_rate=0.5, num_trades=100,

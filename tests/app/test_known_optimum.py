@@ -1,9 +1,19 @@
-"""The planted markets: what is planted, who can see it, and that the stated optimum is one."""
+"""The known markets: what is known, who can see it, and that the stated optimum is one."""
 
 import numpy as np
 import pytest
 
-from jtf.data.optimum import (
+from jtf.known_optimum.markets import (
+    COEFFICIENT,
+    DRIFT,
+    HOURLY_NOISE,
+    MARKETS,
+    NOISE,
+    PULL,
+    SIGNAL_COLUMN,
+    KnownOptimumMarket,
+)
+from jtf.known_optimum.programme import (
     address_only_rule,
     ar1_process,
     bin_probabilities,
@@ -14,16 +24,6 @@ from jtf.data.optimum import (
     solve,
     symmetric_grid,
 )
-from jtf.data.planted import (
-    COEFFICIENT,
-    DRIFT,
-    HOURLY_NOISE,
-    MARKETS,
-    NOISE,
-    PULL,
-    SIGNAL_COLUMN,
-    Planted,
-)
 from jtf_env.actions import BUY_75, CLOSE, HOLD, LEVELS, NUM_ACTIONS, SELL_75, next_level_table
 from jtf_env.mirror import build_market
 from jtf_env.params import make_params
@@ -33,15 +33,15 @@ PAYING = ("next_bar", "hourly", "regime")
 
 
 @pytest.fixture(scope="module")
-def planted() -> dict[str, Planted]:
+def known() -> dict[str, KnownOptimumMarket]:
     return {name: make(NUM_BARS, unseen_bars=6_000) for name, make in MARKETS.items()}
 
 
-def signal_of(market: Planted) -> np.ndarray:
+def signal_of(market: KnownOptimumMarket) -> np.ndarray:
     return np.asarray(market.market.features)[:, market.market.column_names.index(SIGNAL_COLUMN)]
 
 
-def moves(market: Planted) -> np.ndarray:
+def moves(market: KnownOptimumMarket) -> np.ndarray:
     """Return of the bar after each bar, ``[T - 1]``."""
     return market.bars.close[1:] / market.bars.open[1:] - 1
 
@@ -118,23 +118,23 @@ def test_the_optimum_beats_every_rule_that_ignores_its_position():
     assert band == pytest.approx(best.gain, abs=1e-7)
 
 
-# --- what is planted ---------------------------------------------------------------------------------------
+# --- what is known ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", MARKETS)
-def test_the_same_seed_gives_the_same_market(planted, name):
+def test_the_same_seed_gives_the_same_market(known, name):
     again = MARKETS[name](NUM_BARS, unseen_bars=6_000)
-    np.testing.assert_array_equal(again.bars.close, planted[name].bars.close)
-    np.testing.assert_array_equal(again.market.features, planted[name].market.features)
+    np.testing.assert_array_equal(again.bars.close, known[name].bars.close)
+    np.testing.assert_array_equal(again.market.features, known[name].market.features)
 
 
-def test_another_seed_gives_another_market(planted):
+def test_another_seed_gives_another_market(known):
     other = MARKETS["regime"](NUM_BARS, seed=1, unseen_bars=6_000)
-    assert not np.array_equal(other.bars.close, planted["regime"].bars.close)
+    assert not np.array_equal(other.bars.close, known["regime"].bars.close)
 
 
-def test_real_columns_are_standardised_on_the_training_bars(planted):
-    market, train = planted["hourly"].market, planted["hourly"].train
+def test_real_columns_are_standardised_on_the_training_bars(known):
+    market, train = known["hourly"].market, known["hourly"].train
     table = np.concatenate([market.features, market.context], axis=1)[train.start : train.stop]
     np.testing.assert_allclose(table.mean(axis=0), 0, atol=0.1)
     # "continue" is 0.9 in every bar: a sticky filter's probability of staying does not depend on the state.
@@ -143,45 +143,45 @@ def test_real_columns_are_standardised_on_the_training_bars(planted):
 
 
 @pytest.mark.parametrize("name", ["next_bar", "regime", "noise", "shuffled"])
-def test_a_planted_column_is_standardised_and_stands_alone(planted, name):
-    market = planted[name]
+def test_a_planted_column_is_standardised_and_stands_alone(known, name):
+    market = known[name]
     assert np.std(signal_of(market)) == pytest.approx(1, abs=0.05)
     assert np.count_nonzero(np.asarray(market.market.features).any(axis=0)) == 1
     assert not np.asarray(market.market.context).any()
 
 
 def test_filler_has_the_deviation_asked_for():
-    market = MARKETS["regime"](3_000, unseen_bars=1_000, filler=0.5).market
+    market = MARKETS["regime"](3_000, unseen_bars=1_000, distractor=0.5).market
     others = np.array(market.column_names)[: market.features.shape[1]] != SIGNAL_COLUMN
     np.testing.assert_allclose(np.std(market.features, axis=0)[others], 0.5, atol=0.05)
     np.testing.assert_allclose(np.std(market.context, axis=0), 0.5, atol=0.05)
 
 
-def test_next_bar_shows_the_sign_of_the_next_return(planted):
-    market = planted["next_bar"]
+def test_next_bar_shows_the_sign_of_the_next_return(known):
+    market = known["next_bar"]
     np.testing.assert_array_equal(signal_of(market)[:-1], np.sign(moves(market)))
 
 
-def test_shuffled_has_the_same_prices_and_the_same_signals_in_another_order(planted):
-    market, original = planted["shuffled"], planted["next_bar"]
+def test_shuffled_has_the_same_prices_and_the_same_signals_in_another_order(known):
+    market, original = known["shuffled"], known["next_bar"]
     np.testing.assert_array_equal(market.bars.close, original.bars.close)
     np.testing.assert_array_equal(np.sort(signal_of(market)), np.sort(signal_of(original)))
 
 
 @pytest.mark.parametrize("name", ["shuffled", "noise"])
-def test_a_control_market_shows_nothing_of_the_next_return(planted, name):
-    market = planted[name]
+def test_a_control_market_shows_nothing_of_the_next_return(known, name):
+    market = known[name]
     assert abs(np.corrcoef(signal_of(market)[:-1], moves(market))[0, 1]) < 3 / np.sqrt(NUM_BARS)
 
 
-def test_noise_pays_nobody_for_holding_through_the_training_bars(planted):
-    market = planted["noise"]
+def test_noise_pays_nobody_for_holding_through_the_training_bars(known):
+    market = known["noise"]
     decided = moves(market)[market.train.start : market.train.stop - 1]
     assert abs(decided.mean()) < 1e-9
 
 
-def test_trading_the_shuffled_signal_loses_the_costs(planted):
-    market = planted["shuffled"]
+def test_trading_the_shuffled_signal_loses_the_costs(known):
+    market = known["shuffled"]
     actions = np.where(signal_of(market) > 0, BUY_75, CLOSE)
     earned = market.net_log_return(actions, market.unseen) / len(market.unseen)
     # Expected: one order in every two bars of about 3.5 levels: .5 * 3.5 / 4 * 2 bp = .9 bp a bar.
@@ -189,26 +189,26 @@ def test_trading_the_shuffled_signal_loses_the_costs(planted):
 
 
 @pytest.mark.parametrize("name", ["shuffled", "noise"])
-def test_the_optimum_of_a_control_market_is_to_do_nothing(planted, name):
-    market = planted[name]
+def test_the_optimum_of_a_control_market_is_to_do_nothing(known, name):
+    market = known[name]
     assert (market.optimum_actions(market.unseen) == HOLD).all()
     assert market.net_log_return(market.address_only_actions(), market.unseen) == 0
 
 
-def test_a_control_market_has_no_optimum_to_take_a_share_of(planted):
+def test_a_control_market_has_no_optimum_to_take_a_share_of(known):
     with pytest.raises(ValueError, match="no edge"):
-        planted["noise"].share_of_optimum(np.zeros(NUM_BARS, int))
+        known["noise"].normalised_score(np.zeros(NUM_BARS, int))
 
 
-def test_regime_shows_the_drift_through_unit_noise(planted):
+def test_regime_shows_the_drift_through_unit_noise(known):
     # Column at bar i against return of bar i: correlation of drift + noise with drift / 6 bp + 1.
-    market = planted["regime"]
+    market = known["regime"]
     expected = DRIFT / np.sqrt(2 * (DRIFT**2 + NOISE**2))
     assert np.corrcoef(signal_of(market)[1:], moves(market))[0, 1] == pytest.approx(expected, abs=0.03)
 
 
-def test_hourly_drift_follows_h1_return_of_the_real_feature_code(planted):
-    market = planted["hourly"]
+def test_hourly_drift_follows_h1_return_of_the_real_feature_code(known):
+    market = known["hourly"]
     mirror = build_market(market.bars)
     hour = mirror.context[:-1, mirror.layout.context_columns.index("h1_return")]
     noise = moves(market) - PULL * hour
@@ -222,8 +222,8 @@ def test_the_51_column_layout_has_no_context():
 
 
 @pytest.mark.parametrize("name", MARKETS)
-def test_the_unseen_bars_lie_an_embargo_behind_the_training_bars(planted, name):
-    market = planted[name]
+def test_the_unseen_bars_lie_an_embargo_behind_the_training_bars(known, name):
+    market = known[name]
     assert market.unseen.start - market.train.stop == 100 + 16
     assert market.unseen.stop == NUM_BARS
 
@@ -233,8 +233,8 @@ def test_a_market_without_training_bars_is_refused():
         _ = MARKETS["noise"](3_000, unseen_bars=3_000).train
 
 
-def test_a_segment_starts_deciding_at_its_first_bar(planted):
-    market = planted["regime"]
+def test_a_segment_starts_deciding_at_its_first_bar(known):
+    market = known["regime"]
     unseen = market.segment(market.unseen)
     assert unseen.num_bars - unseen.first_bar == len(market.unseen)
     np.testing.assert_array_equal(unseen.close[unseen.first_bar], market.market.close[market.unseen.start])
@@ -244,8 +244,8 @@ def test_a_segment_starts_deciding_at_its_first_bar(planted):
 
 
 @pytest.mark.parametrize("name", PAYING)
-def test_the_optimum_earns_what_dynamic_programming_promises(planted, name):
-    market = planted[name]
+def test_the_optimum_earns_what_dynamic_programming_promises(known, name):
+    market = known[name]
     realised = np.mean([
         market.net_log_return(market.optimum_actions(part), part) / len(part)
         for part in (market.train, market.unseen)
@@ -255,16 +255,16 @@ def test_the_optimum_earns_what_dynamic_programming_promises(planted, name):
 
 
 @pytest.mark.parametrize("name", PAYING)
-def test_the_address_only_rule_is_within_three_per_cent_of_the_optimum(planted, name):
-    market = planted[name]
+def test_the_address_only_rule_is_within_three_per_cent_of_the_optimum(known, name):
+    market = known[name]
     allowed = one_hot(address_only_rule(market.solution, market.params))
     gain = solve(market.process, market.params, allowed).gain
     assert 0.97 < gain / market.solution.gain < 1.001
 
 
 @pytest.mark.parametrize("name", PAYING)
-def test_the_optimum_beats_simple_rules_on_unseen_bars(planted, name):
-    market = planted[name]
+def test_the_optimum_beats_simple_rules_on_unseen_bars(known, name):
+    market = known[name]
     bearish = SELL_75 if market.params.allow_short else CLOSE
     rivals = {
         "buy and hold": np.full(NUM_BARS, BUY_75),
@@ -277,12 +277,12 @@ def test_the_optimum_beats_simple_rules_on_unseen_bars(planted, name):
         hour = np.asarray(market.market.context)[:, 0]
         rivals["sign of h1_return"] = np.where(hour > 0, BUY_75, bearish)
     for rival, actions in rivals.items():
-        assert market.share_of_optimum(actions) < 1, rival
+        assert market.normalised_score(actions) < 1, rival
 
 
 @pytest.mark.parametrize(("width", "at_most"), [(0.0, 0.99), (0.5, 1.0), (2.0, 1.0), (4.0, 0.95)])
-def test_another_hold_band_earns_less_in_regime(planted, width, at_most):
-    market = planted["regime"]
+def test_another_hold_band_earns_less_in_regime(known, width, at_most):
+    market = known["regime"]
     process, params = market.process, market.params
     rule = address_only_rule(market.solution, params)
     band = width * process.drift[rule == BUY_75].min()
@@ -290,8 +290,8 @@ def test_another_hold_band_earns_less_in_regime(planted, width, at_most):
     assert solve(process, params, one_hot(other)).gain < at_most * market.solution.gain
 
 
-def test_following_the_policy_never_asks_for_an_impossible_level(planted):
-    market = planted["next_bar"]
+def test_following_the_policy_never_asks_for_an_impossible_level(known):
+    market = known["next_bar"]
     table, level = next_level_table(False), 0
     for action in market.optimum_actions(market.unseen)[market.unseen.start :]:
         level = table[level + LEVELS, action]

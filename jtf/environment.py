@@ -26,7 +26,7 @@ class ValidationData(NamedTuple):
     market: Market
     params: EnvParams
     annualisation: Array
-    """Factor from a Sharpe ratio per bar to one per year (`jtf.metrics.annualisation`)."""
+    """Factor from a Sharpe ratio per bar to one per year (`jtf.results.metrics.annualisation`)."""
 
 
 def make_environment(market: Market) -> Environment:
@@ -118,9 +118,9 @@ class Ledger(NamedTuple):
 def validate(policy: Policy, data: ValidationData) -> dict[str, Array]:
     """Return the metrics of one pass over the market with the most likely action at every bar.
 
-    Definitions are those of `jtf.metrics`; undefined ones are NaN. ``score``, which picks the best checkpoint, is the
-    log return of equity over the pass: costs and losses weigh in full, and standing aside scores 0, so a
-    policy that only looks good by a few lucky bars gains nothing over one that earns throughout.
+    Definitions are those of `jtf.results.metrics`; undefined ones are NaN. ``score``, which picks the best
+    checkpoint, is the log return of equity over the pass: costs and losses weigh in full, and standing aside scores
+    0, so a policy that only looks good by a few lucky bars gains nothing over one that earns throughout.
     """
     market = data.market
     logits, _ = policy.evaluate_rows(row_table((market, data.params)), market.first_bar)
@@ -153,7 +153,7 @@ def replay(actions: Array, market: Market, params: EnvParams) -> Ledger:
 
 
 def ledger_metrics(ledger: Ledger, actions: Array, market: Market, data: ValidationData) -> dict[str, Array]:
-    """Return the validation metrics of a replayed pass; see `jtf.metrics` for the formulas."""
+    """Return the validation metrics of a replayed pass; see `jtf.results.metrics` for the formulas."""
     initial = jnp.asarray(data.params.initial_equity, ledger.equity.dtype)
     equity = jnp.concatenate([initial[None], ledger.equity])
     returns = equity[1:] / equity[:-1] - 1.0

@@ -8,10 +8,10 @@ import numpy as np
 
 from jtf.config import RunConfig, env_params, learner_config, named_flag, run_layout
 from jtf.data import bars_sha256, load_bars
+from jtf.environment import TradingData, make_environment, make_validation, on_device
 from jtf.errors import UserError
-from jtf.metrics import annualisation
+from jtf.results.metrics import annualisation
 from jtf.splits import Segment, split_bars
-from jtf.trading import TradingData, make_environment, make_validation, on_device
 from jtf_env.bars import Bars, check_enough_bars
 from jtf_env.errors import ParamsError
 from jtf_env.layouts import Layout

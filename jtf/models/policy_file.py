@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jtf.errors import UserError
-from jtf.inference import Policy
+from jtf.models.policy import Policy
 from jtf_env.layouts import get_layout
 from jtf_env.params import EnvParams, RewardWeights
 from jtf_env.scaler import Scaler

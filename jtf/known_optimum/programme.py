@@ -1,4 +1,4 @@
-"""The best a trader can do in a planted market, computed by dynamic programming. NumPy only.
+"""The best a trader can do in a known market, computed by dynamic programming. NumPy only.
 
 What the trader knows at the close of a bar is a finite Markov `Process`; together with the position level it
 decides everything that is worth knowing. Axis letters: `[S]` process states, `[L]` position levels ``-4..4``,

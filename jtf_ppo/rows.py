@@ -1,8 +1,8 @@
-"""The bar engine: the same objective for address-only observations, from sums per row.
+"""The row engine: the same objective for address-only observations, from sums per row.
 
 Within an iteration the policy is a table over rows. One evaluation of all rows serves every environment; a rollout
 step is a row gather, an inverse CDF and the environment's own arithmetic; an epoch costs one forward and backward
-pass over the *rows*, however many environments ran (`losses.bar_loss` says why this is exact).
+pass over the *rows*, however many environments ran (`losses.row_loss` says why this is exact).
 """
 
 from functools import partial
@@ -15,8 +15,17 @@ from jax import Array
 
 from jtf_ppo.advantage import gae, normalise
 from jtf_ppo.config import PPOConfig
-from jtf_ppo.engine import Acting, Engine, is_noisy, make_dropout, masked_cover, noisy_rows, roll_out, rollout_metrics
-from jtf_ppo.losses import BarSums, bar_loss
+from jtf_ppo.engine import (
+    Engine,
+    RolloutState,
+    is_noisy,
+    make_dropout,
+    noisy_rows,
+    roll_out,
+    rollout_metrics,
+    shuffled_minibatches,
+)
+from jtf_ppo.losses import RowSums, row_loss
 from jtf_ppo.sampling import cumulative, inverse_cdf
 from jtf_ppo.types import Environment, PyTree, RowTable
 from jtf_ppo.window_dense import block_length
@@ -25,7 +34,7 @@ ROWS_AT_ONCE = 16_384
 """Rows whose activations exist at the same time while a whole table is evaluated: bounds memory, not results."""
 
 
-def bar_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, num_rows: int) -> Engine:
+def row_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, num_rows: int) -> Engine:
     """Return the engine for a resolved `config` and a table of `num_rows` rows (`T`)."""
     assert config.minibatch_size is not None, "config must be resolved"
     assert env.num_actions <= jnp.iinfo(jnp.int8).max, "actions are stored in 8 bits"
@@ -33,15 +42,20 @@ def bar_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, num_row
     length, num_blocks, size = partition(usable, env.window, config.minibatch_size)
     num_minibatches = -(-num_blocks // size)
 
-    def cover(key: Array) -> Array:
+    def epoch_indices(key: Array) -> Array:
         offset_key, order_key = jax.random.split(key)
         offset = jax.random.randint(offset_key, (), 0, length, jnp.int32)
-        blocks = masked_cover(order_key, num_blocks, size)
+        blocks = shuffled_minibatches(order_key, num_blocks, size)
         # Padding blocks start past the last row, where the mask of `loss` finds nothing.
         return jnp.where(blocks < num_blocks, env.first_row - offset + blocks * length, num_rows)
 
     def loss(
-        params: nnx.State, acted: nnx.State, batch: BarSums, starts: Array, key: Array, table: RowTable | None
+        params: nnx.State,
+        behaviour_params: nnx.State,
+        batch: RowSums,
+        starts: Array,
+        key: Array,
+        table: RowTable | None,
     ) -> tuple[Array, dict[str, Array]]:
         assert table is not None
         features_key, context_key, dropout_key = jax.random.split(key, 3)
@@ -57,12 +71,12 @@ def bar_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, num_row
         flat = rows.reshape(-1)
         sums = jax.tree.map(lambda x: x[flat], batch)
         if is_noisy(config):
-            old_logits, _ = nnx.merge(graph, acted).blocks(features, context, config.first_layer, dropout)
+            old_logits, _ = nnx.merge(graph, behaviour_params).blocks(features, context, config.first_layer, dropout)
             sums = sums._replace(log_probs=jax.nn.log_softmax(old_logits).reshape(sums.log_probs.shape))
         # A random offset can leave the only block of a minibatch outside the table. The share is taken first: samples
         # times rows does not fit 32 bits.
         total = config.batch_size * (jnp.maximum(weight.sum(), 1) / usable)
-        value, metrics = bar_loss(
+        value, metrics = row_loss(
             logits.reshape(flat.size, -1),
             values.reshape(-1),
             sums,
@@ -74,7 +88,7 @@ def bar_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, num_row
         share = total * num_minibatches / config.batch_size
         return value, {name: metric * share for name, metric in metrics.items()}
 
-    return Engine(partial(_collect, env, config, graph), num_minibatches, cover, loss)
+    return Engine(partial(_collect, env, config, graph), num_minibatches, epoch_indices, loss)
 
 
 class Partition(NamedTuple):
@@ -132,10 +146,10 @@ def _collect(
     config: PPOConfig,
     graph: nnx.GraphDef,
     params: nnx.State,
-    acting: Acting,
+    rollout_state: RolloutState,
     key: Array,
     data: PyTree,
-) -> tuple[Acting, BarSums, dict[str, Array]]:
+) -> tuple[RolloutState, RowSums, dict[str, Array]]:
     """Roll out `num_steps` against the policy table: 15 bytes a sample are stored. Consumes `key`."""
     assert env.table is not None
     table = env.table(data)
@@ -146,7 +160,7 @@ def _collect(
         action = inverse_cdf(edges[row], uniform)
         return action, {"row": row, "action": action.astype(jnp.int8)}
 
-    acting, rollout = roll_out(env, config, acting, key, data, act, lambda row: {"final_row": row})
+    rollout_state, rollout = roll_out(env, config, rollout_state, key, data, act, lambda row: {"final_row": row})
     values = row_values[rollout["row"]]
     advantages = gae(
         rollout["reward"], values, row_values[rollout["final_row"]], rollout["terminated"], rollout["truncated"],
@@ -156,10 +170,10 @@ def _collect(
     metrics = rollout_metrics(
         rollout["reward"], rollout["action"], values, advantages, rollout["metrics"], env.num_actions
     )
-    return acting, sums, metrics
+    return rollout_state, sums, metrics
 
 
-def sum_by_row(rows: Array, actions: Array, advantages: Array, row_values: Array, log_probs: Array) -> BarSums:
+def sum_by_row(rows: Array, actions: Array, advantages: Array, row_values: Array, log_probs: Array) -> RowSums:
     """Scatter samples ``[N, B]`` into sums per row; advantages are normalised over the rollout on the way.
 
     One step of the rollout at a time: indices and addends of all samples at once would be 20 bytes a sample more.
@@ -168,18 +182,21 @@ def sum_by_row(rows: Array, actions: Array, advantages: Array, row_values: Array
     per_cell = jnp.zeros(num_rows * num_actions, advantages.dtype)
     per_row = jnp.zeros(num_rows, advantages.dtype)
 
-    def add(sums: BarSums, step: tuple[Array, Array, Array, Array]) -> tuple[BarSums, None]:
+    def add(sums: RowSums, step: tuple[Array, Array, Array, Array]) -> tuple[RowSums, None]:
         row, action, advantage, normalised = step
         cell = row * num_actions + action.astype(row.dtype)
         return sums._replace(
-            gain=sums.gain.at[cell].add(jnp.maximum(normalised, 0.0)),
-            loss=sums.loss.at[cell].add(jnp.minimum(normalised, 0.0)),
+            positive_advantage=sums.positive_advantage.at[cell].add(jnp.maximum(normalised, 0.0)),
+            negative_advantage=sums.negative_advantage.at[cell].add(jnp.minimum(normalised, 0.0)),
             samples=sums.samples.at[row].add(1.0),
             residual=sums.residual.at[row].add(advantage),
             residual_square=sums.residual_square.at[row].add(jnp.square(advantage)),
         ), None
 
-    empty = BarSums(per_cell, per_cell, per_row, per_row, per_row, row_values, log_probs)
+    empty = RowSums(per_cell, per_cell, per_row, per_row, per_row, row_values, log_probs)
     sums, _ = jax.lax.scan(add, empty, (rows, actions, advantages, normalise(advantages)))
     shape = (num_rows, num_actions)
-    return sums._replace(gain=sums.gain.reshape(shape), loss=sums.loss.reshape(shape))
+    return sums._replace(
+        positive_advantage=sums.positive_advantage.reshape(shape),
+        negative_advantage=sums.negative_advantage.reshape(shape),
+    )

@@ -1,0 +1,1 @@
+"""Trained policies in NumPy and the files they travel in. No JAX."""
