@@ -18,6 +18,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jtf.results.run_directory import write_json
+
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -153,7 +155,7 @@ def report(
         print(f"{key}: {show(value)}")
     if args.no_write:
         return
-    settings = {key: _plain(value) for key, value in vars(args).items() if key not in ("out", "no_write", "label")}
+    settings = {key: value for key, value in vars(args).items() if key not in ("out", "no_write", "label")}
     record = {
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": info,
@@ -166,14 +168,8 @@ def report(
     results = json.loads(path.read_text()) if path.exists() else {}
     results[f"{name} {args.label}".strip()] = record
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(dict(sorted(results.items())), indent=1, allow_nan=False) + "\n")
-    draft.replace(path)
+    write_json(path, dict(sorted(results.items())))
     print(f"written to {path}")
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
 
 
 def format_table(rows: Sequence[Row]) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import tyro
 
 from jtf.errors import UserError
+from jtf.results.run_directory import json_ready, read_config
 from jtf.splits import SplitConfig
 from jtf_env.errors import ParamsError
 from jtf_env.layouts import DEFAULT_LAYOUT, DEFAULT_WINDOW, HourVisibility, Layout, get_layout
@@ -193,7 +194,7 @@ def learner_config(config: LearnerConfig) -> PPOConfig:
 
 def config_to_dict(config: RunConfig) -> dict[str, Any]:
     """Return `config` as JSON-ready values; `config_from_dict` reverses it."""
-    return _json_ready(asdict(config))
+    return json_ready(asdict(config))
 
 
 def config_from_dict(values: dict[str, Any], where: str) -> RunConfig:
@@ -218,17 +219,7 @@ def _build(cls: type, values: dict[str, Any], nested: dict[str, type], where: st
     return cls(**built)
 
 
-def _json_ready(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _json_ready(item) for name, item in value.items()}
-    if isinstance(value, tuple):
-        return list(value)
-    return str(value) if isinstance(value, Path) else value
-
-
 def _resumed_config(run: Path, args: Sequence[str] | None, prog: str) -> RunConfig:
-    from jtf.results.run_directory import read_config
-
     stored = config_from_dict(read_config(run)["config"], str(run / "config.json"))
     typed = tyro.cli(RunConfig, args=args, prog=prog, default=replace(stored, resume=run))
     changed = [name for name in differing_flags(stored, typed) if name.split(".")[0] not in RESUMABLE_CHANGES]

@@ -1,6 +1,8 @@
-"""Checkpoints through Orbax: complete, committed atomically, the newest two and the best one kept."""
+"""Checkpoints through Orbax: complete, committed atomically, verified by checksum when they are read."""
 
 import errno
+import hashlib
+import json
 import logging
 import re
 import shutil
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from jtf_ppo.errors import CheckpointError
@@ -20,6 +23,8 @@ FILE_SYSTEM_STATUS = re.compile(r"[A-Z_]{5,}: ")
 """How TensorStore's errors about files begin, e.g. ``RESOURCE_EXHAUSTED: ``; any other ValueError is a bug."""
 OVERHEAD = 2**20
 """Bytes a checkpoint may take beside its arrays."""
+STAGING, REMOVED = "staging", ".removed"
+"""Folder in which a checkpoint is written before it gets its name, and the suffix of one that loses it."""
 
 
 class CheckpointStore:
@@ -48,21 +53,25 @@ class CheckpointStore:
         return self.directory / str(step)
 
     def save(self, step: int, state: Any, host: dict[str, Any]) -> None:
-        """Write `state` (arrays) and `host` (JSON); nothing half-written ever bears a checkpoint's name."""
-        if step in self.steps():
-            return  # Same run, same update: the same numbers (a resumed run passes its own checkpoints again).
-        record = {"identity": self.identity, "host": host, "arrays": _describe(state)}
+        """Write `state` (arrays) and `host` (JSON); nothing half-written ever bears a checkpoint's name.
+
+        A checkpoint of the same step is replaced, and later ones are removed: a resumed run writes them again.
+        """
+        record = {"identity": self.identity, "host": host, "arrays": _describe(state), "arrays_sha256": _sha256(state)}
+        record["record_sha256"] = _record_sha256(record)
         items = ocp.args.Composite(state=ocp.args.StandardSave(_without_empty(state)), record=ocp.args.JsonSave(record))
         try:
             self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + OVERHEAD)
-            with self._manager(create=True) as manager:
+            self._clear_leftovers()
+            with _manager(self.directory / STAGING, create=True) as manager:
                 manager.save(step, args=items)
+            self._commit(step)
         except (OSError, ValueError) as error:
             if isinstance(error, ValueError) and not FILE_SYSTEM_STATUS.match(str(error)):
                 raise
             raise CheckpointError(
                 f"The checkpoint {self.path(step)} cannot be written ({_first_line(error)}); free the disk or "
-                f"choose another --out; {self._previous()}."
+                f"write to another one; {self._previous()}."
             ) from error
 
     def load(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
@@ -73,23 +82,27 @@ class CheckpointStore:
                 f"The checkpoint {self.path(step)} holds a network of other sizes; resume it with the settings it was "
                 "made with."
             )
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), _without_empty(like))
+        shapes = jax.tree.map(_abstract, _without_empty(like))
         try:
-            with self._manager(create=False) as manager:
+            with _manager(self.directory, create=False) as manager:
                 items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
-                state = manager.restore(step, args=items).state
+                state = _with_empty(manager.restore(step, args=items).state, like)
         except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file.
-            raise self._damaged(step, error) from error
-        return _with_empty(state, like), record["host"]
+            raise self._damaged(step, _first_line(error)) from error
+        if _sha256(state) != record["arrays_sha256"]:
+            raise self._damaged(step, "its arrays do not match their checksum")
+        return state, record["host"]
 
     def record(self, step: int) -> dict[str, Any]:
         """Read and check the JSON record of a checkpoint: ``identity`` and ``host``."""
         try:
-            with self._manager(create=False) as manager:
+            with _manager(self.directory, create=False) as manager:
                 record = manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore())).record
-            identity, _, _ = record["identity"], record["host"], record["arrays"]
+            found, identity = record.pop("record_sha256"), record["identity"]
         except Exception as error:  # As above; a foreign folder fails here too.
-            raise self._damaged(step, error) from error
+            raise self._damaged(step, _first_line(error)) from error
+        if found != _record_sha256(record):
+            raise self._damaged(step, "its record does not match its checksum")
         for name, value in self.identity.items():
             if identity.get(name) != value:
                 raise CheckpointError(
@@ -98,16 +111,26 @@ class CheckpointStore:
                 )
         return record
 
-    @contextmanager
-    def _manager(self, create: bool) -> Iterator[ocp.CheckpointManager]:
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=self._keep,
-            create=create,
-            enable_async_checkpointing=False,
-            cleanup_tmp_directories=create,
-        )
-        with _quiet(), ocp.CheckpointManager(self.directory, options=options) as manager:
-            yield manager
+    def _commit(self, step: int) -> None:
+        """Give a whole checkpoint its name; remove what it replaces, what came after it and what is too old."""
+        earlier = [known for known in self.steps() if known < step]
+        for known in self.steps():
+            if known >= step:
+                self._remove(known)
+        (self.directory / STAGING / str(step)).rename(self.path(step))
+        for known in earlier[: max(0, len(earlier) + 1 - self._keep)]:
+            self._remove(known)
+        self._clear_leftovers()
+
+    def _remove(self, step: int) -> None:
+        # A folder half deleted by a crash must not bear a checkpoint's name.
+        removed = self.path(step).rename(self.directory / f"{step}{REMOVED}")
+        shutil.rmtree(removed)
+
+    def _clear_leftovers(self) -> None:
+        for path in (self.directory / STAGING, *self.directory.glob(f"*{REMOVED}")):
+            if path.is_dir():
+                shutil.rmtree(path)
 
     def _check_space(self, needed: int) -> None:
         # Where the disk fills up under it, TensorStore prints tracebacks from its own threads.
@@ -120,11 +143,18 @@ class CheckpointStore:
         steps = self.steps()
         return f"the previous one, {self.path(steps[-1])}, is intact" if steps else "there is no earlier one"
 
-    def _damaged(self, step: int, error: Exception) -> CheckpointError:
+    def _damaged(self, step: int, why: str) -> CheckpointError:
         return CheckpointError(
-            f"{self.path(step)} is not a readable checkpoint of this run ({_first_line(error)}); delete that folder "
-            "to go on from the one before it."
+            f"{self.path(step)} is not a readable checkpoint of this run ({why}); delete that folder to go on from "
+            "the one before it."
         )
+
+
+@contextmanager
+def _manager(directory: Path, create: bool) -> Iterator[ocp.CheckpointManager]:
+    options = ocp.CheckpointManagerOptions(create=create, enable_async_checkpointing=False)
+    with _quiet(), ocp.CheckpointManager(directory, options=options) as manager:
+        yield manager
 
 
 @contextmanager
@@ -154,6 +184,26 @@ def _with_empty(tree: Any, like: Any) -> Any:
 def _describe(tree: Any) -> list[str]:
     """Type and shape of every array."""
     return [f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(tree)]
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Shape, type and, where it has one, place on the devices of an array."""
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
+
+
+def _sha256(tree: Any) -> str:
+    """SHA-256 over type, shape and bytes of every array, in the order of the tree."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        array = np.asarray(leaf)
+        digest.update(f"{array.dtype}{list(array.shape)};".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _record_sha256(record: dict[str, Any]) -> str:
+    """SHA-256 of a record as JSON; the round trip gives the record that was written and the one read one form."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(record)), sort_keys=True).encode()).hexdigest()
 
 
 def _first_line(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from jtf.errors import UserError
 from jtf.models.policy import Policy
+from jtf.results.run_directory import write_atomically
 from jtf_env.layouts import get_layout
 from jtf_env.params import EnvParams, RewardWeights
 from jtf_env.scaler import Scaler
@@ -39,9 +39,7 @@ def save_policy(policy: Policy, path: Path) -> None:
         "data_kind": policy.data_kind,
         "params_sha256": params_sha256(policy.params),
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(save(tensors, metadata={"jtf": json.dumps(header)}))
-    temporary.replace(path)
+    write_atomically(path, save(tensors, metadata={"jtf": json.dumps(header)}))
 
 
 def load_policy(path: Path) -> Policy:

@@ -5,7 +5,9 @@ import math
 import os
 import secrets
 import subprocess
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +23,7 @@ SUMMARY = "summary.json"
 CHECKPOINTS = "checkpoints"
 BEST = "best"
 BACKTESTS = "backtests"
+LOCK = "lock"
 
 LIBRARIES = ("jtf", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
@@ -50,11 +53,86 @@ def last_checkpoint(run: Path) -> Path | None:
     return folder / str(max(steps)) if steps else None
 
 
+def say(sentence: str) -> None:
+    """Print a note on stderr."""
+    print(f"note: {sentence}", file=sys.stderr)
+
+
+@contextmanager
+def run_lock(run: Path, say: Callable[[str], None] = say) -> Iterator[None]:
+    """Hold ``<run>/lock``, so that one process at a time writes `run`; raise `UserError` where another one does.
+
+    The lock is the operating system's (``flock``): it ends with its owner, however that ends. The file names the
+    owner's process id; one left behind by an owner that was killed is taken over, and `say` is told.
+    """
+    path = run / LOCK
+    descriptor = _locked_file(path)
+    try:
+        owner = _owner(descriptor)
+        if owner:
+            say(f"process {owner}, which wrote {run}, ended without finishing; its lock was taken over.")
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # While the lock is held: whoever waits with the old file looks again.
+        os.close(descriptor)
+
+
+def _locked_file(path: Path) -> int:
+    import fcntl
+
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except BlockingIOError:
+            owner = f"process {pid}" if (pid := _owner(descriptor)) else "another process"
+            os.close(descriptor)
+            raise UserError(f"{path.parent} is being written by {owner}; wait for it or stop it.") from None
+        os.close(descriptor)  # Its owner removed the file between our open and our lock.
+
+
+def _owner(descriptor: int) -> str:
+    return os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write strict JSON atomically: a reader sees the old file or the whole new one. Non-finite numbers become null."""
+    """Write strict JSON atomically; numbers that are not finite become null."""
+    write_atomically(path, json.dumps(json_ready(value), indent=2, allow_nan=False) + "\n")
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the whole new one; text is UTF-8."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(json_ready(value), indent=2, allow_nan=False) + "\n")
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """Return the records of ``metrics.jsonl``, none where there is no such file.
+
+    A last line that was cut off while it was written is left out; any other line that is not JSON raises `UserError`.
+    """
+    path = run / METRICS
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            if number < len(lines):
+                raise UserError(f"{path} line {number} is not JSON; delete that line.") from None
+    return records
 
 
 def json_ready(value: Any) -> Any:
@@ -108,7 +186,7 @@ class MetricsLog:
         """Append one record; it must have ``update`` (int)."""
         if self._file is None:
             self._open(int(metrics["update"]))
-        self._file.write(json.dumps(json_ready(metrics), allow_nan=False) + "\n")
+        self._file.write(_line(metrics))
         self._file.flush()
         for name, value in metrics.items():
             if name != "update" and value is not None and math.isfinite(value):
@@ -124,11 +202,14 @@ class MetricsLog:
         from tensorboardX import SummaryWriter
 
         path = self._run / METRICS
-        kept = path.read_text().splitlines(keepends=True) if path.exists() else []
-        kept = [line for line in kept if json.loads(line)["update"] < update]
-        path.write_text("".join(kept))
+        kept = [record for record in read_metrics(self._run) if record["update"] < update]
+        write_atomically(path, "".join(map(_line, kept)))
         self._file = path.open("a")
         self._events = SummaryWriter(str(self._run), purge_step=update)
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(json_ready(record), allow_nan=False) + "\n"
 
 
 def _read_json(path: Path, run: Path, needed: tuple[str, ...]) -> dict[str, Any]:

@@ -1,10 +1,8 @@
-"""The console script, exit codes, and files written whole or not at all."""
+"""The console script, exit codes, and what identifies a run."""
 
-import json
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from jtf.__main__ import VERBS, main
@@ -12,10 +10,8 @@ from jtf.errors import UserError, describe_os_error, run_command, user_errors
 from jtf.results.run_directory import (
     create_run,
     git_revision,
-    json_ready,
     last_checkpoint,
     library_versions,
-    write_json,
 )
 from jtf_env.errors import BarsError
 from jtf_ppo.errors import CheckpointError
@@ -74,18 +70,6 @@ def test_the_learner_is_not_loaded_to_know_its_errors(monkeypatch):
 def test_file_system_errors_name_the_file(number, phrase):
     sentence = describe_os_error(OSError(number, "why", "/x/y"))
     assert phrase in sentence and "/x/y" in sentence
-
-
-def test_json_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "a.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(TypeError):
-        write_json(path, {"a": object()})
-    assert json.loads(path.read_text()) == {"a": 1}
-
-
-def test_numbers_that_are_not_finite_become_null():
-    assert json_ready({"a": float("nan"), "b": [np.float32("inf"), np.int64(3)]}) == {"a": None, "b": [None, 3]}
 
 
 def test_run_directories_are_never_shared(tmp_path):
