@@ -18,6 +18,7 @@ from jtf_env.layouts import Layout
 from jtf_env.market import build_market, market_segment, scale_market
 from jtf_env.params import EnvParams
 from jtf_env.scaler import Scaler, fit_scaler
+from jtf_env.versions import ENV_VERSION, FEATURES_VERSION
 from jtf_ppo.config import PPOConfig, resolve
 from jtf_ppo.errors import ConfigError
 from jtf_ppo.types import Environment, Validation
@@ -48,7 +49,12 @@ class Task:
     @property
     def identity(self) -> dict[str, str]:
         """What the checkpoints of this run belong to."""
-        return {"layout": self.layout.hash(self.config.window), "data": self.data_sha256}
+        return {
+            "features version": str(FEATURES_VERSION),
+            "environment version": str(ENV_VERSION),
+            "layout": self.layout.hash(self.config.window),
+            "data": self.data_sha256,
+        }
 
 
 def prepare(config: RunConfig) -> Task:

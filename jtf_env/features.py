@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from jax import Array
 
+from jtf_env import constants as const
 from jtf_env import indicators as ind
 from jtf_env.bars import Bars
 from jtf_env.hourly import hourly_context
@@ -24,6 +25,8 @@ from jtf_env.sessions import compute_hourly_window_indices
 class BarInputs(NamedTuple):
     """What the columns are functions of: prices and calendar facts, one row per bar."""
 
+    open: Array
+    """``[T]`` float64, USD."""
     high: Array
     """``[T]`` float64, USD."""
     low: Array
@@ -57,6 +60,7 @@ def bar_inputs(bars: Bars, hour_visibility: HourVisibility = "previous") -> BarI
     end = bars.timestamps + bars.bar_minutes * minute
     start, stop, _ = compute_hourly_window_indices(bars.timestamps, bars.session_ids, hour_visibility, bars.bar_minutes)
     columns = {
+        "open": bars.open,
         "high": bars.high,
         "low": bars.low,
         "close": bars.close,
@@ -86,7 +90,7 @@ def padded_length(rows: int) -> int:
 def simple_return(close: Array) -> Array:
     """Return ``r_i = (p_i - p_{i-1}) / (p_{i-1} + 1e-8)``, ``r_0 = 0``."""
     previous = ind.lag(close, 1, fill=1.0)
-    return ((close - previous) / (previous + 1e-8)).at[0].set(0.0)
+    return ((close - previous) / (previous + const.EPSILON)).at[0].set(0.0)
 
 
 def log_return(close: Array) -> Array:
@@ -96,10 +100,15 @@ def log_return(close: Array) -> Array:
 
 def base6(x: BarInputs) -> tuple[Array, ...]:
     """Price against its 100-bar mean and deviation (0 where flat), returns, volatility, momentum, RSI(14)."""
-    q = log_return(x.close)
-    norm_price = ind.divide(x.close - ind.rolling_mean(x.close, 100), ind.rolling_price_std(x.close, 100), 0.0)
-    volatility = ind.rolling_return_std(q, 20)
-    return norm_price, simple_return(x.close), q, volatility, ind.change(x.close, 10), ind.rsi(x.close, 14)
+    window = const.NORM_WINDOW
+    return (
+        ind.divide(x.close - ind.rolling_mean(x.close, window), ind.rolling_price_std(x.close, window), 0.0),
+        simple_return(x.close),
+        log_return(x.close),
+        ind.garman_klass(x.open, x.high, x.low, x.close, const.VOLATILITY_WINDOW),
+        ind.change(x.close, const.MOMENTUM_BARS),
+        ind.rsi(x.close, const.RSI_PERIOD),
+    )
 
 
 def temporal7(x: BarInputs) -> tuple[Array, ...]:
@@ -120,8 +129,9 @@ def markov12(x: BarInputs) -> tuple[Array, ...]:
 
 
 def reversal3(x: BarInputs) -> tuple[Array, ...]:
-    """One-step outlook from the trend posterior: turn up, continue, turn down (`regimes.reversal`)."""
-    return reversal(_posteriors(x)[:, 1])
+    """Turn up, continue, turn down: the trend filter against the momentum filter (`regimes.reversal`)."""
+    _, trend, momentum, _ = _posteriors(x).swapaxes(0, 1)
+    return reversal(trend, momentum)
 
 
 def extended14(x: BarInputs) -> tuple[Array, ...]:
@@ -135,8 +145,8 @@ def extended14(x: BarInputs) -> tuple[Array, ...]:
         *ind.bollinger(close),
         ind.cci(high, low, close),
         ind.williams_r(high, low, close),
-        ind.change(close, 10),
-        ind.rsi(close, 21),
+        ind.change(close, const.ROC_BARS),
+        ind.rsi(close, const.LONG_RSI_PERIOD),
     )
 
 
@@ -145,7 +155,7 @@ def multi_window9(x: BarInputs) -> tuple[Array, ...]:
     q = log_return(x.close)
     return tuple(
         column
-        for window in (20, 50, 100)
+        for window in const.WINDOWS
         for column in (
             ind.rolling_mean(q, window),
             ind.rolling_return_std(q, window),

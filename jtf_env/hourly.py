@@ -7,7 +7,8 @@ here.
 import jax.numpy as jnp
 from jax import Array
 
-from jtf_env.indicators import RETURN_STD_FLOOR, lag, rolling_sum
+from jtf_env.constants import EPSILON, RETURN_STD_FLOOR, RISING_HOURS, TREND_HOURS
+from jtf_env.indicators import lag, rolling_sum
 
 
 def hourly_context(
@@ -44,9 +45,9 @@ def hourly_context(
     bars = jnp.where(inside, bars, hour_start[:, None])
     span = high[bars].max(1) - low[bars].min(1)
     measured = (
-        (last - first) / (first + 1e-8),
+        (last - first) / (first + EPSILON),
         _masked_std(simple_return[bars], inside & ~opens_session[bars]),
-        span / (first + 1e-8),
+        span / (first + EPSILON),
     )
     h1_return, h1_volatility, h1_range = (jnp.where(hour_stop > hour_start, x, 0.0) for x in measured)
     trend, momentum, rising = _bar_lookbacks(close, simple_return, bars_per_hour)
@@ -64,14 +65,14 @@ def _masked_std(x: Array, mask: Array) -> Array:
 
 def _bar_lookbacks(close: Array, simple_return: Array, bars_per_hour: int) -> tuple[Array, Array, Array]:
     """Four-hour trend, one-hour momentum, four-hour share of rising bars; each 0 before its lookback is full."""
-    hour, four_hours = bars_per_hour, 4 * bars_per_hour
+    hour, long, counted = bars_per_hour, TREND_HOURS * bars_per_hour, RISING_HOURS * bars_per_hour
     row = jnp.arange(close.shape[0])
 
     def change(bars: int) -> Array:
         before = lag(close, bars)
-        return (close - before) / (before + 1e-8)
+        return (close - before) / (before + EPSILON)
 
-    trend = jnp.where(row < four_hours, 0.0, change(four_hours))
+    trend = jnp.where(row < long, 0.0, change(long))
     momentum = jnp.where(row < 2 * hour, 0.0, change(hour) - lag(change(hour), hour))
-    rising = rolling_sum((simple_return > 0.0).astype(close.dtype), four_hours) / four_hours
-    return trend, momentum, jnp.where(row < four_hours, 0.0, rising)
+    rising = rolling_sum((simple_return > 0.0).astype(close.dtype), counted) / counted
+    return trend, momentum, jnp.where(row < counted, 0.0, rising)

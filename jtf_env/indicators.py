@@ -12,10 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-PRICE_STD_FLOOR = 1e-12
-"""A deviation of prices below this share of their mean is rounding: it counts as 0."""
-RETURN_STD_FLOOR = 1e-15
-"""A deviation of returns below this is rounding: it counts as 0."""
+from jtf_env import constants as const
+from jtf_env.constants import PRICE_STD_FLOOR, RETURN_STD_FLOOR
 
 
 def lag(x: Array, bars: int, fill: float = 0.0) -> Array:
@@ -82,6 +80,15 @@ def rolling_price_std(price: Array, window: int, ddof: int = 1) -> Array:
     """Return the deviation of prices over the window; exactly 0 below `PRICE_STD_FLOOR` times their mean."""
     std = jnp.sqrt(rolling_squares(price, window) / (window - ddof))
     return jnp.where(std < PRICE_STD_FLOOR * jnp.abs(rolling_mean(price, window)), 0.0, std)
+
+
+def garman_klass(open_: Array, high: Array, low: Array, close: Array, window: int) -> Array:
+    """Volatility a bar of Garman and Klass (1980), a fraction, over rows ``i - window + 1 .. i``.
+
+    The root of the mean of ``0.5 ln(h/l)^2 - (2 ln 2 - 1) ln(p/o)^2``, floored at 0.
+    """
+    variance = 0.5 * jnp.log(high / low) ** 2 - const.GARMAN_KLASS_CLOSE * jnp.log(close / open_) ** 2
+    return jnp.sqrt(jnp.maximum(rolling_mean(variance, window), 0.0))
 
 
 def _rolling_extremum(pick: Callable[[Array, Array], Array], x: Array, window: int, fill: float) -> Array:
@@ -157,7 +164,9 @@ def rsi(close: Array, period: int) -> Array:
     return divide(gain, gain + loss, 0.5)
 
 
-def macd(close: Array, fast: int = 12, slow: int = 26, signal: int = 9) -> tuple[Array, Array, Array]:
+def macd(
+    close: Array, fast: int = const.MACD_FAST, slow: int = const.MACD_SLOW, signal: int = const.MACD_SIGNAL
+) -> tuple[Array, Array, Array]:
     """TA-Lib MACD: line, signal and histogram in USD, from row ``slow + signal - 2`` (33).
 
     As in TA-Lib both averages are seeded at row ``slow - 1``, the fast one from its last `fast` closes.
@@ -174,12 +183,12 @@ def true_range(high: Array, low: Array, close: Array) -> Array:
     return jnp.maximum(high - low, jnp.maximum(jnp.abs(high - previous), jnp.abs(low - previous)))
 
 
-def atr(high: Array, low: Array, close: Array, period: int = 14) -> Array:
+def atr(high: Array, low: Array, close: Array, period: int = const.ATR_PERIOD) -> Array:
     """TA-Lib ATR in USD, from row `period`."""
     return wilder(true_range(high, low, close), period, start=period)
 
 
-def adx(high: Array, low: Array, close: Array, period: int = 14) -> Array:
+def adx(high: Array, low: Array, close: Array, period: int = const.ADX_PERIOD) -> Array:
     """TA-Lib ADX / 100, from row ``2 * period - 1``.
 
     Directional movements and true range are Wilder sums seeded at row ``period - 1`` with their first
@@ -202,11 +211,14 @@ def stochastic(high: Array, low: Array, close: Array) -> tuple[Array, Array]:
 
     Raw %K is 0.5 in a flat window.
     """
-    slow_k = rolling_mean(rolling_position(close, high, low, 14), 3)
-    return slow_k, rolling_mean(slow_k, 3)
+    raw = rolling_position(close, high, low, const.STOCHASTIC_PERIOD)
+    slow_k = rolling_mean(raw, const.STOCHASTIC_SMOOTHING)
+    return slow_k, rolling_mean(slow_k, const.STOCHASTIC_SMOOTHING)
 
 
-def bollinger(close: Array, period: int = 20, width: float = 2.0) -> tuple[Array, Array, Array]:
+def bollinger(
+    close: Array, period: int = const.BOLLINGER_PERIOD, width: float = const.BOLLINGER_WIDTH
+) -> tuple[Array, Array, Array]:
     """TA-Lib BBANDS as (close - lower) / (upper - lower), (upper - close) / close, (upper - lower) / middle.
 
     Population deviation; from row ``period - 1``. Where it is 0 the three are 0.5, 0 and 0.
@@ -218,16 +230,16 @@ def bollinger(close: Array, period: int = 20, width: float = 2.0) -> tuple[Array
     return position, upper, 2.0 * band / middle
 
 
-def cci(high: Array, low: Array, close: Array, period: int = 20) -> Array:
+def cci(high: Array, low: Array, close: Array, period: int = const.CCI_PERIOD) -> Array:
     """TA-Lib CCI / 200, from row ``period - 1``; 0 where the mean deviation of the typical price is 0."""
     typical = (high + low + close) / 3.0
     mean = rolling_mean(typical, period)
     deviation = sum(jnp.abs(lag(typical, k) - mean) for k in range(period)) / period
     deviation = jnp.where(deviation < PRICE_STD_FLOOR * jnp.abs(mean), 0.0, deviation)
-    return divide(typical - mean, 0.015 * deviation, 0.0) / 200.0
+    return divide(typical - mean, const.CCI_FACTOR * deviation, 0.0) / const.CCI_SCALE
 
 
-def williams_r(high: Array, low: Array, close: Array, period: int = 14) -> Array:
+def williams_r(high: Array, low: Array, close: Array, period: int = const.WILLIAMS_PERIOD) -> Array:
     """TA-Lib WILLR / -100, from row ``period - 1``: 0 at the highest high, 1 at the lowest low.
 
     0.5 in a flat window.

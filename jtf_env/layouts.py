@@ -14,11 +14,13 @@ q_0 = 0):
   rsi_21 (average gain + average loss), range_N (max high - min low), williams_r (same), cci (mean
   deviation), and all three Bollinger columns (std_20). Raw %K is 0.5 where the range is 0, then smoothed.
   DX is 0 where the smoothed TR is 0 or the smoothed +DM and -DM both are.
+- volatility (Garman and Klass) has no denominator: it is 0 where every bar of the window is one price.
 - macd, its signal and histogram are divided by the close of the same bar. The fast average is seeded at
   bar 25 like the slow one (mean of closes 14..25; slow: of 0..25), the signal at bar 33 (mean of the line
   over 25..33), as TA-Lib does.
 - markov12: s_i = 0 where a std in it is 0, and on every row `i < warmup`; the filter starts uniform before
-  row 0, so cold rows feed it s = 0, and rows `i < warmup` show 1/3 all the same.
+  row 0, so cold rows feed it s = 0, and rows `i < warmup` show 1/3 all the same. reversal3 multiplies
+  posteriors of the same bar, so its cold rows show 1/9, 2/9, 1/9.
 - temporal7 is never cold: hour (hour + minute/60)/24, weekday (Monday 0)/7, month (month - 1)/12 at bar
   start in the exchange's zone, times 2 pi; session_progress is measured at bar end and clipped to [0, 1].
 - hourly_context7 is 0 per column where not valid or not warm (FEATURES.md); std as for returns; the first
@@ -30,7 +32,9 @@ import json
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from jtf_env.constants import WINDOWS
 from jtf_env.errors import LayoutError
+from jtf_env.versions import ENV_VERSION, FEATURES_VERSION
 
 Source = Literal["bar", "context", "state"]
 HourVisibility = Literal["previous", "at_close"]
@@ -107,7 +111,7 @@ GROUPS: dict[str, Group] = {
             warmup=101,
             neutral=(1 / 3,) * 12,
         ),
-        Group("reversal3", ("turn_up", "continue", "turn_down"), warmup=101, neutral=(1 / 30, 0.9, 1 / 30)),
+        Group("reversal3", ("turn_up", "continue", "turn_down"), warmup=101, neutral=(1 / 9, 2 / 9, 1 / 9)),
         Group(
             "extended14",
             _EXTENDED14,
@@ -116,9 +120,9 @@ GROUPS: dict[str, Group] = {
         ),
         Group(
             "multi_window9",
-            tuple(f"{name}_{window}" for window in (20, 50, 100) for name in ("mean", "std", "range")),
+            tuple(f"{name}_{window}" for window in WINDOWS for name in ("mean", "std", "range")),
             warmup=101,
-            neutral=(0.0, 0.0, 0.5) * 3,
+            neutral=(0.0, 0.0, 0.5) * len(WINDOWS),
         ),
         Group(
             "regime_bars3",
@@ -196,8 +200,8 @@ class Layout:
         return self.warmup + window - 1
 
     def hash(self, window: int = DEFAULT_WINDOW) -> str:
-        """Stable identity (16 hex digits) of the ordered columns, window and hour visibility."""
-        identity = json.dumps([list(self.columns), window, self.hour_visibility])
+        """Stable identity (16 hex digits) of the ordered columns, window, hour visibility and both versions."""
+        identity = json.dumps([list(self.columns), window, self.hour_visibility, FEATURES_VERSION, ENV_VERSION])
         return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""Filtered regime probabilities in JAX: the `markov12` filters and the `reversal3` one-step outlook.
+"""Filtered regime probabilities in JAX: the `markov12` filters and `reversal3`, which sets two of them side by side.
 
 Each filter is the forward pass of a three-state hidden Markov model (Hamilton 1989, eqs. 4-6; no smoothing):
 sticky transitions, unit-variance Gaussian emissions at -1, 0 and +1 on a standardised statistic. In every
@@ -9,10 +9,10 @@ broadcasting.
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jtf_env import constants as const
+from jtf_env.constants import LONG_REGIME, SHORT_REGIME, STATISTIC_CLIP, STAY, SWITCH, TREND_SPREAD
 from jtf_env.indicators import change, divide, lag, rolling_mean, rolling_return_std
 
-STAY = 0.90
-SWITCH = 0.05
 BLOCK = 256
 """Bars per block of the two-level scan."""
 
@@ -22,19 +22,20 @@ def statistics(close: Array, log_return: Array, warmup: int) -> Array:
 
     A statistic is 0 before row `warmup` and where a standard deviation in it is 0.
     """
-    std_20, std_100 = rolling_return_std(log_return, 20), rolling_return_std(log_return, 100)
-    momentum = change(close, 10)
-    ratio = divide(std_20, std_100, 0.0)
+    short, long = rolling_return_std(log_return, SHORT_REGIME), rolling_return_std(log_return, LONG_REGIME)
+    momentum = change(close, const.MOMENTUM_BARS)
+    turn = momentum - lag(momentum, const.MOMENTUM_CHANGE_BARS)
+    ratio = divide(short, long, 0.0)
     s = jnp.stack(
         [
-            jnp.where(ratio == 0.0, 0.0, jnp.log(jnp.where(ratio == 0.0, 1.0, ratio)) / 0.35),
-            divide(rolling_mean(log_return, 20) * 20**0.5, 2.0 * std_20, 0.0),
-            divide(momentum - lag(momentum, 5), std_20 * 10**0.5, 0.0),
-            divide(rolling_mean(log_return, 100) * 100**0.5, 2.0 * std_100, 0.0),
+            jnp.where(ratio == 0.0, 0.0, jnp.log(jnp.where(ratio == 0.0, 1.0, ratio)) / const.VOLATILITY_SPREAD),
+            divide(rolling_mean(log_return, SHORT_REGIME) * SHORT_REGIME**0.5, TREND_SPREAD * short, 0.0),
+            divide(turn, short * const.MOMENTUM_BARS**0.5, 0.0),
+            divide(rolling_mean(log_return, LONG_REGIME) * LONG_REGIME**0.5, TREND_SPREAD * long, 0.0),
         ]
     )
     cold = jnp.arange(close.shape[0])[None, :] < warmup
-    return jnp.where(cold, 0.0, jnp.clip(s, -4.0, 4.0))
+    return jnp.where(cold, 0.0, jnp.clip(s, -STATISTIC_CLIP, STATISTIC_CLIP))
 
 
 def _predict(p: Array, axis: int) -> Array:
@@ -54,7 +55,7 @@ def filter_posteriors(s: Array) -> Array:
     series, bars = s.shape
     blocks = -(-bars // BLOCK)
     padded = jnp.pad(s, ((0, 0), (0, blocks * BLOCK - bars))).reshape(series, blocks, BLOCK)
-    means = jnp.array([-1.0, 0.0, 1.0], s.dtype)[:, None, None, None]
+    means = jnp.array(const.STATES, s.dtype)[:, None, None, None]
     likelihood = jnp.exp(-0.5 * (padded[None] - means) ** 2)
 
     def inside(product: Array, like: Array) -> tuple[Array, Array]:
@@ -74,12 +75,16 @@ def filter_posteriors(s: Array) -> Array:
     return jnp.moveaxis(posterior, 0, 3).reshape(3, series, blocks * BLOCK)[:, :, :bars]
 
 
-def reversal(trend: Array) -> tuple[Array, Array, Array]:
-    """Return P(next state is up and was not), P(next state is the same), P(next state is down and was not).
+def reversal(trend: Array, momentum: Array) -> tuple[Array, Array, Array]:
+    """Return turn_up, continue and turn_down, each ``[T]`` in [0, 1], with sum at most 1.
 
-    ``trend [3, T]`` is the trend posterior (down, flat, up). The remainder to 1 is P(next state is flat and
-    was not). With one stay probability for all states the middle number is that probability, 0.90, on every
-    row.
+    ``trend [3, T]`` and ``momentum [3, T]`` are posteriors (down, flat, up) of the same bars. A turn is momentum
+    against the trend, a continuation momentum with it; the remainder to 1 has one of the two flat.
     """
-    down, flat, up = trend
-    return SWITCH * (down + flat), STAY * (down + flat + up), SWITCH * (flat + up)
+    trend_down, _, trend_up = trend
+    momentum_down, _, momentum_up = momentum
+    return (
+        trend_down * momentum_up,
+        trend_up * momentum_up + trend_down * momentum_down,
+        trend_up * momentum_down,
+    )

@@ -15,6 +15,7 @@ from jtf.results.run_directory import write_atomically
 from jtf_env.layouts import get_layout
 from jtf_env.params import EnvParams, RewardWeights
 from jtf_env.scaler import Scaler
+from jtf_env.versions import ENV_VERSION, FEATURES_VERSION
 
 FILE_NAME = "policy.safetensors"
 FORMAT = "jtf-policy/1"
@@ -31,6 +32,8 @@ def save_policy(policy: Policy, path: Path) -> None:
         "symbol": policy.symbol,
         "layout": policy.layout.name,
         "hour_visibility": policy.layout.hour_visibility,
+        "features_version": FEATURES_VERSION,
+        "env_version": ENV_VERSION,
         "layout_hash": policy.layout.hash(policy.window),
         "window": policy.window,
         "env_params": asdict(policy.env_params),
@@ -45,6 +48,7 @@ def save_policy(policy: Policy, path: Path) -> None:
 def load_policy(path: Path) -> Policy:
     """Read a policy; raise `UserError` naming the file where it is absent, foreign, corrupt or of another layout."""
     tensors, header = _read(path)
+    _refuse_other_versions(header, path)
     layout = get_layout(header["layout"], header["hour_visibility"])
     found = layout.hash(header["window"])
     if found != header["layout_hash"]:
@@ -67,6 +71,16 @@ def load_policy(path: Path) -> Policy:
         bar_minutes=header["bar_minutes"],
         data_kind=header["data_kind"],
     )
+
+
+def _refuse_other_versions(header: dict[str, Any], path: Path) -> None:
+    """Raise `UserError` where the formulas or the fill rules have changed since; files before version 2 name none."""
+    found = header.get("features_version", 1), header.get("env_version", 1)
+    if found != (FEATURES_VERSION, ENV_VERSION):
+        raise UserError(
+            f"{path} was trained with features version {found[0]} and environment version {found[1]}, this jtf has "
+            f"{FEATURES_VERSION} and {ENV_VERSION}; use the version of jtf that trained it or train again."
+        )
 
 
 def params_sha256(params: dict[str, Any]) -> str:

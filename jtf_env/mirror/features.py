@@ -9,15 +9,16 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from jtf_env import constants as const
 from jtf_env.bars import Bars
 from jtf_env.layouts import GROUPS, Group
-from jtf_env.mirror.hourly import EPSILON
 from jtf_env.mirror.indicators import (
     adx,
     atr,
     bollinger,
     cci,
     divide,
+    garman_klass,
     macd,
     previous,
     price_std,
@@ -47,17 +48,16 @@ def log_returns(close: np.ndarray) -> np.ndarray:
 
 
 def base6(bars: Bars) -> Columns:
-    """norm_price, return, log_return, volatility (20 bars), momentum (10 bars), Wilder RSI(14)."""
+    """norm_price, return, log_return, volatility (Garman and Klass), momentum (10 bars), Wilder RSI(14)."""
     close = bars.close
-    log_return = log_returns(close)
     before = previous(close, 1)
     return (
-        divide(close - rolling_mean(close, 100), price_std(close, 100, ddof=1)),
-        (close - before) / (before + EPSILON),
-        log_return,
-        return_std(log_return, 20),
-        close / previous(close, 10) - 1.0,
-        rsi(close, 14),
+        divide(close - rolling_mean(close, const.NORM_WINDOW), price_std(close, const.NORM_WINDOW, ddof=1)),
+        (close - before) / (before + const.EPSILON),
+        log_returns(close),
+        garman_klass(bars.open, bars.high, bars.low, close, const.VOLATILITY_WINDOW),
+        close / previous(close, const.MOMENTUM_BARS) - 1.0,
+        rsi(close, const.RSI_PERIOD),
     )
 
 
@@ -82,9 +82,9 @@ def markov12(bars: Bars) -> Columns:
 
 
 def reversal3(bars: Bars) -> Columns:
-    """P(the trend turns up), P(it stays), P(it turns down) at the next bar."""
-    _, trend, _, _ = regime_statistics(bars.close, log_returns(bars.close))
-    return tuple(reversal_probabilities(_posteriors(trend)).T)
+    """Turn up, continue, turn down: the trend filter against the momentum filter."""
+    _, trend, momentum, _ = regime_statistics(bars.close, log_returns(bars.close))
+    return tuple(reversal_probabilities(_posteriors(trend), _posteriors(momentum)).T)
 
 
 def extended14(bars: Bars) -> Columns:
@@ -104,10 +104,10 @@ def extended14(bars: Bars) -> Columns:
         (close - lower) / (upper - lower),
         (upper - close) / close,
         (upper - lower) / middle,
-        cci(high, low, close) / 200.0,
-        1.0 - range_position(close, high, low, 14),
-        close / previous(close, 10) - 1.0,
-        rsi(close, 21),
+        cci(high, low, close) / const.CCI_SCALE,
+        1.0 - range_position(close, high, low, const.WILLIAMS_PERIOD),
+        close / previous(close, const.ROC_BARS) - 1.0,
+        rsi(close, const.LONG_RSI_PERIOD),
     )
 
 
@@ -116,7 +116,7 @@ def multi_window9(bars: Bars) -> Columns:
     log_return = log_returns(bars.close)
     return tuple(
         column
-        for window in (20, 50, 100)
+        for window in const.WINDOWS
         for column in (
             rolling_mean(log_return, window),
             return_std(log_return, window),

@@ -6,12 +6,9 @@ from itertools import pairwise
 import numpy as np
 
 from jtf_env.bars import Bars
+from jtf_env.constants import EPSILON, RETURN_STD_FLOOR, RISING_HOURS, TREND_HOURS
 from jtf_env.layouts import HourVisibility
-from jtf_env.mirror.indicators import RETURN_STD_FLOOR
 from jtf_env.sessions import compute_hourly_window_indices
-
-EPSILON = 1e-8
-"""Added to the denominators of simple returns, USD."""
 
 
 def hourly_context(bars: Bars, hour_visibility: HourVisibility = "previous") -> np.ndarray:
@@ -47,13 +44,14 @@ def bar_count_numbers(
     close: list[float], returns: list[float], i: int, bars_per_hour: int
 ) -> tuple[float, float, float]:
     """Return h1_trend, h1_momentum and h1_rsi of bar `i`: lookbacks of 4, 1 + 1 and 4 hours of bars."""
-    hour, long = bars_per_hour, 4 * bars_per_hour
+    hour, long, counted = bars_per_hour, TREND_HOURS * bars_per_hour, RISING_HOURS * bars_per_hour
     trend = momentum = strength = 0.0
     if i >= 2 * hour:
         momentum = simple_return(close, i - hour, i) - simple_return(close, i - 2 * hour, i - hour)
     if i >= long:
         trend = simple_return(close, i - long, i)
-        strength = sum(r > 0.0 for r in returns[i - long + 1 : i + 1]) / long
+    if i >= counted:
+        strength = sum(r > 0.0 for r in returns[i - counted + 1 : i + 1]) / counted
     return trend, momentum, strength
 
 

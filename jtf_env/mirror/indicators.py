@@ -8,12 +8,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from jtf_env import constants as const
+from jtf_env.constants import PRICE_STD_FLOOR, RETURN_STD_FLOOR
+
 ROWS_AT_ONCE = 4096
 """Rows of the window view copied at a time, so that memory stays at a few megabytes."""
-PRICE_STD_FLOOR = 1e-12
-"""A window of prices whose deviation is below this share of its mean is flat: the rest is rounding."""
-RETURN_STD_FLOOR = 1e-15
-"""A window of returns whose deviation is below this is flat."""
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 
@@ -49,6 +48,13 @@ def price_std(prices: np.ndarray, window: int, ddof: int) -> np.ndarray:
     """Return the two-pass standard deviation of the last `window` prices, USD, ``[T]``; 0 where flat."""
     std = rolling(prices, window, lambda block: block.std(axis=-1, ddof=ddof))
     return np.where(std < PRICE_STD_FLOOR * np.abs(rolling_mean(prices, window)), 0.0, std)
+
+
+def garman_klass(open_: np.ndarray, high: np.ndarray, low: np.ndarray, close: np.ndarray, window: int) -> np.ndarray:
+    """Volatility a bar of Garman and Klass (1980) over the last `window` bars, a fraction, ``[T]``."""
+    body, span = np.log(close / open_), np.log(high / low)
+    mean_square = rolling_mean(0.5 * np.square(span) - const.GARMAN_KLASS_CLOSE * np.square(body), window)
+    return np.sqrt(np.where(mean_square < 0.0, 0.0, mean_square))
 
 
 def rolling_max(values: np.ndarray, window: int) -> np.ndarray:
@@ -110,7 +116,7 @@ def rsi(close: np.ndarray, period: int) -> np.ndarray:
 
 
 def macd(
-    close: np.ndarray, fast: int = 12, slow: int = 26, signal: int = 9
+    close: np.ndarray, fast: int = const.MACD_FAST, slow: int = const.MACD_SLOW, signal: int = const.MACD_SIGNAL
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Line, signal and histogram (TA-Lib MACD): both means start where the slow one can."""
     line = ema(close, fast, first=slow - 1) - ema(close, slow, first=slow - 1)
@@ -126,12 +132,12 @@ def true_range(high: np.ndarray, low: np.ndarray, close: np.ndarray) -> np.ndarr
     return ranges
 
 
-def atr(high: np.ndarray, low: np.ndarray, close: np.ndarray, period: int = 14) -> np.ndarray:
+def atr(high: np.ndarray, low: np.ndarray, close: np.ndarray, period: int = const.ATR_PERIOD) -> np.ndarray:
     """Average true range, USD (TA-Lib ATR): Wilder's mean of the true range from row 1 on."""
     return wilder(true_range(high, low, close), period, first=period)
 
 
-def adx(high: np.ndarray, low: np.ndarray, close: np.ndarray, period: int = 14) -> np.ndarray:
+def adx(high: np.ndarray, low: np.ndarray, close: np.ndarray, period: int = const.ADX_PERIOD) -> np.ndarray:
     """Average directional index in [0, 1] (TA-Lib ADX / 100).
 
     Wilder's sums start from `period` - 1 bars, as in TA-Lib; here they are divided by `period`, which cancels
@@ -159,17 +165,21 @@ def range_position(close: np.ndarray, high: np.ndarray, low: np.ndarray, window:
     return divide(close - lowest, rolling_max(high, window) - lowest)
 
 
-def cci(high: np.ndarray, low: np.ndarray, close: np.ndarray, period: int = 20) -> np.ndarray:
+def cci(high: np.ndarray, low: np.ndarray, close: np.ndarray, period: int = const.CCI_PERIOD) -> np.ndarray:
     """Commodity channel index (TA-Lib CCI); NaN where the mean deviation is rounding only."""
     typical = (high + low + close) / 3.0
     mean = rolling_mean(typical, period)
     deviation = rolling(typical, period, lambda block: np.abs(block - block.mean(axis=-1, keepdims=True)).mean(axis=-1))
     deviation = np.where(deviation < PRICE_STD_FLOOR * np.abs(mean), 0.0, deviation)
-    return divide(typical - mean, 0.015 * deviation)
+    return divide(typical - mean, const.CCI_FACTOR * deviation)
 
 
 def stochastic(
-    high: np.ndarray, low: np.ndarray, close: np.ndarray, period: int = 14, smoothing: int = 3
+    high: np.ndarray,
+    low: np.ndarray,
+    close: np.ndarray,
+    period: int = const.STOCHASTIC_PERIOD,
+    smoothing: int = const.STOCHASTIC_SMOOTHING,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Slow %K and %D in [0, 1] (TA-Lib STOCH / 100, simple means); raw %K is 0.5 where the range vanishes."""
     raw = range_position(close, high, low, period)
@@ -178,7 +188,9 @@ def stochastic(
     return slow_k, rolling_mean(slow_k, smoothing)
 
 
-def bollinger(close: np.ndarray, period: int = 20, width: float = 2.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def bollinger(
+    close: np.ndarray, period: int = const.BOLLINGER_PERIOD, width: float = const.BOLLINGER_WIDTH
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lower, middle and upper band, USD (TA-Lib BBANDS, population deviation); NaN where flat."""
     std = price_std(close, period, ddof=0)
     middle = np.where(std > 0.0, rolling_mean(close, period), np.nan)

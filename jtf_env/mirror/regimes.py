@@ -2,14 +2,9 @@
 
 import numpy as np
 
+from jtf_env import constants as const
+from jtf_env.constants import LONG_REGIME, SHORT_REGIME, STATISTIC_CLIP, STAY, SWITCH, TREND_SPREAD
 from jtf_env.mirror.indicators import divide, previous, return_std, rolling_mean
-
-STAY = 0.90
-"""Probability of staying in a state from one bar to the next."""
-MOVE = 0.05
-"""Probability of moving to one given other state."""
-CLIP = 4.0
-"""Statistics are clipped to +-CLIP, so that no emission density vanishes."""
 
 
 def regime_statistics(close: np.ndarray, log_return: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -17,16 +12,17 @@ def regime_statistics(close: np.ndarray, log_return: np.ndarray) -> tuple[np.nda
 
     All are clipped; NaN where not measured yet or where a deviation of `log_return` is 0.
     """
-    short, long = return_std(log_return, 20), return_std(log_return, 100)
+    short, long = return_std(log_return, SHORT_REGIME), return_std(log_return, LONG_REGIME)
     ratio = divide(short, long)
-    momentum = close / previous(close, 10) - 1.0
+    momentum = close / previous(close, const.MOMENTUM_BARS) - 1.0
+    turn = momentum - previous(momentum, const.MOMENTUM_CHANGE_BARS)
     statistics = (
-        np.log(np.where(ratio > 0.0, ratio, np.nan)) / 0.35,
-        divide(rolling_mean(log_return, 20), short / np.sqrt(20.0)) / 2.0,
-        divide(momentum - previous(momentum, 5), short * np.sqrt(10.0)),
-        divide(rolling_mean(log_return, 100), long / np.sqrt(100.0)) / 2.0,
+        np.log(np.where(ratio > 0.0, ratio, np.nan)) / const.VOLATILITY_SPREAD,
+        divide(rolling_mean(log_return, SHORT_REGIME), short / np.sqrt(SHORT_REGIME)) / TREND_SPREAD,
+        divide(turn, short * np.sqrt(const.MOMENTUM_BARS)),
+        divide(rolling_mean(log_return, LONG_REGIME), long / np.sqrt(LONG_REGIME)) / TREND_SPREAD,
     )
-    return tuple(np.clip(statistic, -CLIP, CLIP) for statistic in statistics)
+    return tuple(np.clip(statistic, -STATISTIC_CLIP, STATISTIC_CLIP) for statistic in statistics)
 
 
 def filter_posteriors(statistic: np.ndarray) -> np.ndarray:
@@ -34,23 +30,23 @@ def filter_posteriors(statistic: np.ndarray) -> np.ndarray:
 
     The chain starts uniform before row 0; emissions are unit normals around the state.
     """
-    low, mid, high = (np.exp(-0.5 * (statistic - state) ** 2).tolist() for state in (-1.0, 0.0, 1.0))
+    low, mid, high = (np.exp(-0.5 * (statistic - state) ** 2).tolist() for state in const.STATES)
     posteriors = np.empty((len(statistic), 3))
     down = flat = up = 1.0 / 3.0
     for i in range(len(statistic)):
-        weight_down = (STAY * down + MOVE * (flat + up)) * low[i]
-        weight_flat = (STAY * flat + MOVE * (down + up)) * mid[i]
-        weight_up = (STAY * up + MOVE * (down + flat)) * high[i]
+        weight_down = (STAY * down + SWITCH * (flat + up)) * low[i]
+        weight_flat = (STAY * flat + SWITCH * (down + up)) * mid[i]
+        weight_up = (STAY * up + SWITCH * (down + flat)) * high[i]
         total = weight_down + weight_flat + weight_up
         down, flat, up = weight_down / total, weight_flat / total, weight_up / total
         posteriors[i] = down, flat, up
     return posteriors
 
 
-def reversal_probabilities(trend: np.ndarray) -> np.ndarray:
-    """Return P(turns up), P(stays), P(turns down) at the next bar, ``[T, 3]``, from the trend posterior.
+def reversal_probabilities(trend: np.ndarray, momentum: np.ndarray) -> np.ndarray:
+    """Return turn_up, continue and turn_down, ``[T, 3]``, from the ``[T, 3]`` posteriors of two filters.
 
-    The remainder to 1 is the probability of turning flat.
+    Each is the probability, were the filters independent, that momentum runs against the trend (a turn) or with it.
     """
-    down, flat, up = trend.T
-    return np.stack([MOVE * (down + flat), STAY * (down + flat + up), MOVE * (flat + up)], axis=1)
+    joint = trend[:, :, None] * momentum[:, None, :]
+    return np.stack([joint[:, 0, 2], joint[:, 2, 2] + joint[:, 0, 0], joint[:, 2, 0]], axis=1)

@@ -138,6 +138,31 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path):
         load_policy(tmp_path / FILE_NAME)
 
 
+@pytest.mark.parametrize(
+    ("name", "told"), [("features_version", "features version 1"), ("env_version", "environment version 1")]
+)
+def test_a_policy_of_another_version_is_refused_naming_both(tmp_path, monkeypatch, name, told):
+    monkeypatch.setattr(f"jtf.models.policy_file.{name.upper()}", 1)
+    save_policy(random_policy(), tmp_path / FILE_NAME)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=rf"{told}.* this jtf has 2 and 2; use the version of jtf that trained it"):
+        load_policy(tmp_path / FILE_NAME)
+
+
+def test_a_policy_file_that_names_no_version_is_of_version_1(tmp_path):
+    from safetensors import safe_open
+    from safetensors.numpy import load_file, save_file
+
+    path = tmp_path / FILE_NAME
+    save_policy(random_policy(), path)
+    with safe_open(path, framework="numpy") as file:
+        header = json.loads(file.metadata()["jtf"])
+    del header["features_version"], header["env_version"]
+    save_file(load_file(path), path, metadata={"jtf": json.dumps(header)})
+    with pytest.raises(UserError, match="features version 1 and environment version 1, this jtf has 2 and 2"):
+        load_policy(path)
+
+
 def test_another_layout_hash_is_refused(tmp_path, monkeypatch):
     save_policy(random_policy(), tmp_path / FILE_NAME)
     monkeypatch.setattr("jtf_env.layouts.Layout.hash", lambda self, window: "0" * 16)

@@ -54,8 +54,7 @@ def test_a_bar_group_is_neutral_before_its_warm_up_and_measured_from_there(measu
     group = GROUPS[name]
     for column, neutral in zip(group.columns, group.neutral, strict=True):
         np.testing.assert_array_equal(measured[column][: group.warmup], neutral, err_msg=column)
-        if column != "continue":  # one stay probability for all states makes it constant
-            assert measured[column][group.warmup] != neutral, column
+        assert measured[column][group.warmup] != neutral, column
 
 
 @pytest.mark.parametrize("last", [101, 255, 256, 402, COUNT - 2])
@@ -80,11 +79,12 @@ def test_a_flat_market_has_neutral_values_wherever_a_denominator_is_zero():
 def test_base_columns_are_their_formulas(bars, measured):
     close = pd.Series(bars.close)
     q = np.log(close / close.shift())
+    span, body = np.log(pd.Series(bars.high / bars.low)), np.log(pd.Series(bars.close / bars.open))
     expected = {
         "norm_price": (close - close.rolling(100).mean()) / close.rolling(100).std(),
         "return": close.diff() / (close.shift() + 1e-8),
         "log_return": q,
-        "volatility": q.rolling(20).std(),
+        "volatility": (0.5 * span**2 - (2 * np.log(2) - 1) * body**2).rolling(20).mean() ** 0.5,
         "momentum": close / close.shift(10) - 1,
     }
     for name, column in expected.items():
@@ -192,16 +192,25 @@ def test_the_trend_and_macro_states_follow_a_drift_that_turns():
         assert got[f"{name}_down"][300 + lag : 300 + lag + 50].min() > 0.9, name
 
 
-def test_reversal_and_the_turn_to_flat_sum_to_one(measured):
-    down, flat, up = (measured[f"trend_{state}"][101:] for state in ("down", "flat", "up"))
-    told = measured["turn_up"] + measured["continue"] + measured["turn_down"]
-    np.testing.assert_allclose(told[101:] + 0.05 * (down + up), 1.0, rtol=1e-14)
-    np.testing.assert_allclose(measured["turn_up"][101:], 0.05 * (down + flat), rtol=1e-12)
+def test_a_turn_is_momentum_against_the_trend_and_a_continuation_momentum_with_it():
+    # Trend (down .2, flat .3, up .5), momentum (.6, .3, .1): up .2 x .1, continue .5 x .1 + .2 x .6, down .5 x .6.
+    got = reversal(jnp.array([[0.2], [0.3], [0.5]]), jnp.array([[0.6], [0.3], [0.1]]))
+    np.testing.assert_allclose(np.hstack(got), [0.02, 0.17, 0.30], rtol=1e-15)
 
 
-def test_a_sure_down_trend_can_turn_up_but_not_down():
-    turn_up, stay, turn_down = reversal(jnp.array([[1.0], [0.0], [0.0]]))
-    assert (turn_up[0], stay[0], turn_down[0]) == (0.05, 0.9, 0.0)
+def test_reversal_reads_the_trend_and_the_momentum_filter_of_the_same_bar(measured):
+    trend_down, trend_up, momentum_down, momentum_up = (
+        measured[f"{name}_{state}"][101:] for name in ("trend", "momentum") for state in ("down", "up")
+    )
+    np.testing.assert_allclose(measured["turn_up"][101:], trend_down * momentum_up, rtol=1e-15)
+    np.testing.assert_allclose(measured["turn_down"][101:], trend_up * momentum_down, rtol=1e-15)
+    with_trend = trend_up * momentum_up + trend_down * momentum_down
+    np.testing.assert_allclose(measured["continue"][101:], with_trend, rtol=1e-15)
+    assert (measured["turn_up"] + measured["continue"] + measured["turn_down"]).max() <= 1.0
+
+
+def test_roc_is_the_change_over_five_bars(bars, measured):
+    np.testing.assert_allclose(measured["roc"][34:], bars.close[34:] / bars.close[29:-5] - 1, rtol=1e-13)
 
 
 # The hourly context ------------------------------------------------------------------------------

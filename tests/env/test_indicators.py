@@ -81,6 +81,13 @@ def test_the_recursion_equals_a_python_loop(series, start):
     np.testing.assert_allclose(got, expected, rtol=1e-13)
 
 
+def test_garman_klass_volatility_by_hand():
+    # Open 100, high 102, low 99, close 101: .5 ln(102/99)^2 = 4.45600e-4, .386294 ln(1.01)^2 = 3.82467e-5, the
+    # difference 4.07353e-4. A bar of one price adds 0; the root of the mean of both is .0142715.
+    bars = (jnp.array(x) for x in ([100.0, 101.0], [102.0, 101.0], [99.0, 101.0], [101.0, 101.0]))
+    np.testing.assert_allclose(ind.garman_klass(*bars, 2)[1], 0.0142715, rtol=3e-6)
+
+
 def test_a_quotient_by_zero_is_neutral_and_other_quotients_are_exact():
     got = ind.divide(jnp.array([1.0, 1.0, 0.0]), jnp.array([4.0, 0.0, 0.0]), 0.5)
     np.testing.assert_array_equal(got, [0.25, 0.5, 0.5])
@@ -108,7 +115,7 @@ def talib_columns(bars: Bars) -> dict[str, np.ndarray]:
         "bollinger_width": (upper - lower) / middle,
         "cci": talib.CCI(high, low, close, 20) / 200,
         "williams_r": talib.WILLR(high, low, close, 14) / -100,
-        "roc": talib.ROC(close, 10) / 100,
+        "roc": talib.ROC(close, 5) / 100,
         "rsi_21": talib.RSI(close, 21) / 100,
         "rsi": talib.RSI(close, 14) / 100,
     }

@@ -2,6 +2,7 @@
 
 import pytest
 
+from jtf_env import layouts
 from jtf_env.errors import LayoutError
 from jtf_env.layouts import GROUPS, LAYOUTS, Group, get_layout, layout_from_obs_dim
 
@@ -69,6 +70,13 @@ def test_the_hash_changes_with_columns_window_and_hour_visibility():
         get_layout("v5.6.0", "at_close").hash(),
     )
     assert len({layout.hash(), *others}) == 4
+
+
+@pytest.mark.parametrize("version", ["FEATURES_VERSION", "ENV_VERSION"])
+def test_the_hash_changes_with_a_version(version, monkeypatch):
+    before = get_layout("v5.6.0").hash()
+    monkeypatch.setattr(layouts, version, getattr(layouts, version) + 1)
+    assert get_layout("v5.6.0").hash() != before
 
 
 def test_a_group_has_one_neutral_value_per_column():

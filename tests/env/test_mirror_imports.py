@@ -27,7 +27,7 @@ LOADED = """
 print(" ".join(sorted(name for name in sys.modules if name.startswith("jtf_env."))))
 """
 
-SHARED = {"actions", "bars", "errors", "layouts", "params", "scaler", "sessions"}
+SHARED = {"actions", "bars", "constants", "errors", "layouts", "params", "scaler", "sessions", "versions"}
 """Rules without arithmetic, or arithmetic that must live once; everything else the mirror writes itself."""
 
 

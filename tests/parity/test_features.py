@@ -12,12 +12,24 @@ from jtf_env.errors import BarsError, LayoutError
 from jtf_env.layouts import LAYOUTS
 from tests.parity.samples import columns_of, frozen_bars, real_bars, walk_bars
 
-EXACT = 1e-9
+EXACT = 1e-12
 """Absolute and relative difference allowed between the two float64 tables."""
+PRICE_DIFFERENCES = ("norm_price", "bollinger_position", "cci")
+"""They divide a difference of prices by their deviation: the mean's rounding counts price / deviation times."""
+CLOSE = 2e-11
+"""Difference allowed in those; the worst is `frozen`, whose deviations come down to 1e-5 of the price."""
 HALF_ULP = 2.0**-24
 """Relative error of rounding once to float32, the only one the float32 table makes."""
 
 SAMPLES = ("SPY", "BTCUSDT", "walk", "frozen")
+
+
+def assert_columns_agree(got, expected, loosened=1.0):
+    """Every column within EXACT (PRICE_DIFFERENCES: CLOSE), absolute and relative, times `loosened`."""
+    assert got.keys() == expected.keys()
+    for name, column in expected.items():
+        bound = loosened * (CLOSE if name in PRICE_DIFFERENCES else EXACT)
+        np.testing.assert_allclose(got[name], column, rtol=bound, atol=bound, err_msg=name)
 
 
 @pytest.fixture(scope="module", params=SAMPLES)
@@ -40,13 +52,13 @@ def test_every_column_agrees_in_float64(bars, layout):
         market = jax_market.build_market(bars, layout, dtype=jnp.float64)
     expected = mirror.build_market(bars, layout)
     assert market.column_names == expected.column_names == LAYOUTS[layout].columns
-    chex.assert_trees_all_close(columns_of(market), columns_of(expected), rtol=EXACT, atol=EXACT)
+    assert_columns_agree(columns_of(market), columns_of(expected))
 
 
 def test_float32_columns_are_the_mirror_rounded_once(bars, mirrored):
     market = jax_market.build_market(bars)
     assert market.features.dtype == market.context.dtype == jnp.float32
-    chex.assert_trees_all_close(columns_of(market), columns_of(mirrored), rtol=1.01 * HALF_ULP, atol=EXACT)
+    chex.assert_trees_all_close(columns_of(market), columns_of(mirrored), rtol=1.01 * HALF_ULP, atol=1e-9)
 
 
 def test_standardised_columns_agree_in_float64(bars, mirrored):
@@ -54,8 +66,8 @@ def test_standardised_columns_agree_in_float64(bars, mirrored):
     with jax.enable_x64(True):
         market = jax_market.scale_market(jax_market.build_market(bars, dtype=jnp.float64), scaler)
     expected = mirror.build_market(bars, scaler=scaler)
-    # A difference of 1e-13 in natural units is divided by deviations down to the scaler's floor of 1e-6.
-    chex.assert_trees_all_close(columns_of(market), columns_of(expected), rtol=EXACT, atol=1e-7)
+    # Differences in natural units are divided by deviations down to 1e-4.
+    assert_columns_agree(columns_of(market), columns_of(expected), loosened=1e4)
 
 
 def test_prices_and_tradable_bars_agree(bars, mirrored):
@@ -76,7 +88,7 @@ def test_segments_agree(bars, mirrored):
         segment = jax_market.market_segment(jax_market.build_market(bars, dtype=jnp.float64), 1000, 1500)
     expected = mirror.market_segment(mirrored, 1000, 1500)
     assert (segment.first_bar, segment.num_bars) == (expected.first_bar, expected.num_bars) == (99, 599)
-    chex.assert_trees_all_close(columns_of(segment), columns_of(expected), rtol=EXACT, atol=EXACT)
+    assert_columns_agree(columns_of(segment), columns_of(expected))
 
 
 def test_cold_rows_of_the_mirror_hold_the_neutral_values(mirrored):
@@ -119,12 +131,12 @@ def test_each_filter_gives_probabilities(mirrored):
     np.testing.assert_allclose(posteriors.sum(axis=-1), 1.0, rtol=1e-12)
 
 
-def test_turning_probabilities_leave_only_turning_flat(mirrored):
+def test_turns_and_continuation_leave_what_has_one_of_the_filters_flat(mirrored):
     columns = columns_of(mirrored)
-    row = -1
-    total = columns["turn_up"][row] + columns["continue"][row] + columns["turn_down"][row]
-    turning_flat = 0.05 * (columns["trend_down"][row] + columns["trend_up"][row])
-    assert total + turning_flat == pytest.approx(1.0, abs=1e-12)
+    told = columns["turn_up"] + columns["continue"] + columns["turn_down"]
+    moving = [columns[f"{name}_down"] + columns[f"{name}_up"] for name in ("trend", "momentum")]
+    warm = slice(mirrored.layout.warmup, None)
+    np.testing.assert_allclose(told[warm], (moving[0] * moving[1])[warm], rtol=1e-12)
 
 
 def test_mirror_scaling_is_what_the_scaler_says():

@@ -7,6 +7,7 @@ import talib
 
 from jtf_env.layouts import GROUPS
 from jtf_env.mirror import build_market
+from jtf_env.mirror.indicators import garman_klass
 from jtf_env.mirror.regimes import filter_posteriors, reversal_probabilities
 from tests.parity.samples import bars_from_closes, columns_of, real_bars
 
@@ -37,7 +38,7 @@ def talib_columns(high, low, close):
         "bollinger_width": (upper - lower) / middle,
         "cci": talib.CCI(high, low, close, 20) / 200,
         "williams_r": talib.WILLR(high, low, close, 14) / -100,
-        "roc": talib.ROC(close, 10) / 100,
+        "roc": talib.ROC(close, 5) / 100,
         "rsi_21": talib.RSI(close, 21) / 100,
         "rsi": talib.RSI(close, 14) / 100,
     }
@@ -64,13 +65,14 @@ def test_rolling_columns_equal_pandas(real_data):
     columns = columns_of(build_market(bars))
     close, high, low = (pd.Series(values) for values in (bars.close, bars.high, bars.low))
     log_return = np.log(close).diff()
+    span, body = np.log(high / low), np.log(close / bars.open)
     hundred = close.rolling(100)
     lowest, highest = low.rolling(50).min(), high.rolling(50).max()
     expected = {
         "norm_price": (close - hundred.mean()) / hundred.std(),
         "return": close.pct_change(),
         "log_return": log_return,
-        "volatility": log_return.rolling(20).std(),
+        "volatility": (0.5 * span**2 - (2 * np.log(2) - 1) * body**2).rolling(20).mean() ** 0.5,
         "momentum": close.pct_change(10),
         "mean_100": log_return.rolling(100).mean(),
         "std_50": log_return.rolling(50).std(),
@@ -102,8 +104,16 @@ def test_regime_filter_takes_two_steps_by_hand():
 
 
 def test_reversal_probabilities_by_hand():
-    # From (down .2, flat .3, up .5): turns up .05 x (.2 + .3), stays .9, turns down .05 x (.3 + .5).
-    np.testing.assert_allclose(reversal_probabilities(np.array([[0.2, 0.3, 0.5]])), [[0.025, 0.9, 0.04]])
+    # Trend (down .2, flat .3, up .5), momentum (.6, .3, .1): up .2 x .1, continue .5 x .1 + .2 x .6, down .5 x .6.
+    got = reversal_probabilities(np.array([[0.2, 0.3, 0.5]]), np.array([[0.6, 0.3, 0.1]]))
+    np.testing.assert_allclose(got, [[0.02, 0.17, 0.30]], rtol=1e-15)
+
+
+def test_garman_klass_volatility_by_hand():
+    # Open 100, high 102, low 99, close 101: .5 ln(102/99)^2 = 4.45600e-4, .386294 ln(1.01)^2 = 3.82467e-5, the
+    # difference 4.07353e-4. A bar of one price adds 0; the root of the mean of both is .0142715.
+    open_, high, low, close = np.array([[100.0, 102.0, 99.0, 101.0], [101.0, 101.0, 101.0, 101.0]]).T
+    np.testing.assert_allclose(garman_klass(open_, high, low, close, 2), [np.nan, 0.0142715], rtol=3e-6)
 
 
 def test_volatility_filter_moves_when_a_calm_market_turns_wild():

@@ -1,0 +1,66 @@
+"""The numbers in the formulas of the columns, once: JAX and the mirror share rules, not arithmetic. Plain Python.
+
+Lengths count bars unless the name says hours. A change of any of them is a new `jtf_env.versions.FEATURES_VERSION`.
+"""
+
+import math
+
+# guards
+
+EPSILON = 1e-8
+"""Added to the denominators of simple returns, USD."""
+PRICE_STD_FLOOR = 1e-12
+"""A deviation of prices below this share of their mean is rounding: it counts as 0."""
+RETURN_STD_FLOOR = 1e-15
+"""A deviation of returns below this is rounding: it counts as 0."""
+
+# base6
+
+NORM_WINDOW = 100
+VOLATILITY_WINDOW = 20
+GARMAN_KLASS_CLOSE = 2.0 * math.log(2.0) - 1.0
+"""Weight of ``ln(p/o)^2`` in the variance of Garman and Klass (1980); that of ``ln(h/l)^2`` is 1/2."""
+MOMENTUM_BARS = 10
+RSI_PERIOD = 14
+
+# extended14, the periods of TA-Lib's functions
+
+MACD_FAST, MACD_SLOW, MACD_SIGNAL = 12, 26, 9
+ADX_PERIOD = 14
+STOCHASTIC_PERIOD, STOCHASTIC_SMOOTHING = 14, 3
+ATR_PERIOD = 14
+BOLLINGER_PERIOD, BOLLINGER_WIDTH = 20, 2.0
+CCI_PERIOD = 20
+CCI_FACTOR = 0.015
+"""Lambert's factor before the mean deviation."""
+CCI_SCALE = 200.0
+WILLIAMS_PERIOD = 14
+ROC_BARS = 5
+LONG_RSI_PERIOD = 21
+
+# multi_window9
+
+WINDOWS = (20, 50, 100)
+
+# markov12 and reversal3
+
+STATES = (-1.0, 0.0, 1.0)
+"""Means of the unit-variance emissions of the three states."""
+STAY = 0.90
+"""Probability of staying in a state from one bar to the next."""
+SWITCH = 0.05
+"""Probability of moving to one given other state."""
+SHORT_REGIME, LONG_REGIME = 20, 100
+"""Windows of the volatility, trend and momentum statistics, and of the volatility and macro ones."""
+MOMENTUM_CHANGE_BARS = 5
+VOLATILITY_SPREAD = 0.35
+"""The logarithm of the ratio of deviations is divided by this."""
+TREND_SPREAD = 2.0
+"""The t-statistics of trend and macro are divided by this."""
+STATISTIC_CLIP = 4.0
+"""Statistics are clipped to +-STATISTIC_CLIP, so that no emission density vanishes."""
+
+# hourly_context7
+
+TREND_HOURS = 4
+RISING_HOURS = 4
