@@ -19,9 +19,10 @@ from jtf.models.policy import Policy
 from jtf.models.policy_file import FILE_NAME, load_policy
 from jtf.results.evaluation import evaluate, evaluate_baselines, ruin_note
 from jtf.results.run_directory import BACKTESTS, BEST, read_config, write_json
+from jtf.results.trades import Trade, backtest_trades
 from jtf.splits import Segment
 from jtf_env.bars import Bars
-from jtf_env.mirror.backtest import Backtest, Trade
+from jtf_env.mirror.backtest import replay
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ def run_from_args(argv: Sequence[str] | None) -> None:
     bars = load_run_bars(config, stored)
     segment = choose_segment(config, stored, bars, policy)
     market = policy.market(bars)
-    actions = policy.actions(market)
-    metrics, backtest = evaluate(actions, market, policy.env_params, segment, policy.bars_per_year)
+    decide = replay(policy.actions(market))
+    metrics, backtest = evaluate(decide, market, policy.env_params, segment, policy.bars_per_year)
     baselines = evaluate_baselines(market, policy.env_params, segment, policy.bars_per_year)
 
     synthetic = bars.source == "synthetic"
@@ -71,12 +72,12 @@ def run_from_args(argv: Sequence[str] | None) -> None:
         "metrics": asdict(metrics),
         "baselines": {name: asdict(values) for name, values in baselines.items()},
         "dropped_orders": backtest.dropped_orders,
-        "costs": backtest.costs,
+        "costs": float(backtest.costs.sum()),
         "ruined": backtest.terminated,
     }
     folder = config.run / BACKTESTS / (config.name or default_name(config, span))
     folder.mkdir(parents=True, exist_ok=True)
-    write_trades(folder / "trades.csv", backtest, bars)
+    write_trades(folder / "trades.csv", backtest_trades(backtest, policy.env_params), bars)
     write_json(folder / "metrics.json", record)
 
     console = Console()
@@ -155,12 +156,12 @@ def default_name(config: BacktestConfig, span: list[str]) -> str:
     return prefix + "-".join(time[:16].replace(":", "").replace("-", "") for time in span)
 
 
-def write_trades(path: Path, backtest: Backtest, bars: Bars) -> None:
+def write_trades(path: Path, trades: list[Trade], bars: Bars) -> None:
     """Write one row per round trip; the entry and exit bars also as UTC times."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["entry_time", "exit_time", *Trade._fields])
-        for trade in backtest.trades:
+        for trade in trades:
             times = bars.timestamps[np.array([trade.entry_bar, trade.exit_bar])]
             writer.writerow([*(time.isoformat() for time in times), *trade])
 

@@ -22,7 +22,7 @@ import tyro
 from jtf.environment import make_environment, make_validation
 from jtf.errors import run_command
 from jtf.known_optimum.markets import MARKETS, KnownOptimumMarket
-from jtf.known_optimum.programme import replay
+from jtf.known_optimum.programme import backtest_actions
 from jtf.models.policy import trunk_outputs
 from jtf.splits import EMBARGO_EXTRA, Segment
 from jtf_env.layouts import DEFAULT_WINDOW
@@ -171,7 +171,7 @@ def measure(check: LearningCheck, seed: int) -> float:
     actions = learn(check, check.learner, known, seed)
     segment = check_segment(known)
     if check.measure == "exposure":
-        return float(np.abs(replay(known.bars, actions, known.params, segment).positions).mean())
+        return float(np.abs(backtest_actions(known.bars, actions, known.params, segment).positions).mean())
     if check.measure == "profit":
         return known.net_log_return(actions, segment)
     share = known.normalised_score(actions, segment)

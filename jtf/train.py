@@ -37,6 +37,7 @@ from jtf.results.run_directory import (
 from jtf.results.verdict import Verdict, judge
 from jtf.splits import SEGMENTS
 from jtf_env.layouts import Layout
+from jtf_env.mirror.backtest import replay
 from jtf_ppo import PPOConfig
 from jtf_ppo import train as train_policy
 from jtf_ppo.rows import partition
@@ -229,13 +230,13 @@ def finish(task: Task, result: TrainResult, directory: Path, started: float, con
     """Backtest the best parameters on every segment, judge, write the summary and print it."""
     policy = save_best(task, result.best_params, directory)
     market = policy.market(task.bars)
-    actions = policy.actions(market)
+    decide = replay(policy.actions(market))
     per_year = task.bars.bars_per_year
     metrics: dict[str, Metrics] = {}
     baselines: dict[str, dict[str, Metrics]] = {}
     ruins: list[str] = []
     for name in SEGMENTS:
-        metrics[name], backtest = evaluate(actions, market, task.params, task.segments[name], per_year)
+        metrics[name], backtest = evaluate(decide, market, task.params, task.segments[name], per_year)
         ruin = ruin_note(backtest, task.params, task.bars.timestamps)
         ruins += [f"On {name}, {ruin}"] if ruin is not None else []
         baselines[name] = evaluate_baselines(market, task.params, task.segments[name], per_year)

@@ -15,7 +15,7 @@ from jtf_env.actions import BUY_75, CLOSE, HOLD, LEVELS, NUM_ACTIONS, SELL_75, n
 from jtf_env.bars import Bars
 from jtf_env.layouts import DEFAULT_LAYOUT, get_layout
 from jtf_env.mirror import Market
-from jtf_env.mirror.backtest import Backtest, run_backtest
+from jtf_env.mirror.backtest import Backtest, replay, run_backtest
 from jtf_env.params import EnvParams
 
 TOLERANCE = 1e-7
@@ -186,15 +186,15 @@ def follow_policy(policy: np.ndarray, states: np.ndarray, params: EnvParams, sta
     return actions
 
 
-def replay(bars: Bars, actions: np.ndarray, params: EnvParams, segment: Segment) -> Backtest:
+def backtest_actions(bars: Bars, actions: np.ndarray, params: EnvParams, segment: Segment) -> Backtest:
     """Return the backtest of one action a bar ``[T]`` over `segment` (NumPy mirror)."""
     # A backtest of known actions reads prices only, so the market needs no columns.
     nothing = np.zeros((len(bars), 0))
     prices = (bars.open, bars.high, bars.low, bars.close, bars.tradable)
     market = Market(nothing, nothing, *prices, get_layout(DEFAULT_LAYOUT), window=1, first_bar=0)
-    return run_backtest(market, actions, params, segment.start, segment.stop)
+    return run_backtest(market, replay(actions), params, segment.start, segment.stop)
 
 
 def net_log_return(bars: Bars, actions: np.ndarray, params: EnvParams, segment: Segment) -> float:
     """Return the log growth of equity over `segment`, net of costs, of one action a bar ``[T]``."""
-    return float(np.log(replay(bars, actions, params, segment).equity[-1] / params.initial_equity))
+    return float(np.log(backtest_actions(bars, actions, params, segment).equity[-1] / params.initial_equity))

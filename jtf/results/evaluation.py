@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from jtf.results.metrics import Metrics, compute_metrics
+from jtf.results.trades import Trade, backtest_trades
 from jtf.splits import Segment
 from jtf_env.actions import BUY_75, HOLD
-from jtf_env.mirror.backtest import Backtest, Trade, run_backtest
+from jtf_env.mirror.backtest import Backtest, Decide, replay, run_backtest
 from jtf_env.mirror.market import Market
 from jtf_env.params import EnvParams
 
@@ -16,30 +17,24 @@ BASELINE_ACTIONS = {"buy_and_hold": BUY_75, "flat": HOLD}
 """One action repeated: BUY_75 reaches the maximum in two fills, and from then on trades nothing."""
 
 
-def closed_trades(backtest: Backtest) -> list[Trade]:
-    """Return the finished round trips; a position still open at the last bar is no trade."""
-    return [trade for trade in backtest.trades if trade.exit_reason != "end"]
-
-
-def backtest_metrics(backtest: Backtest, actions: np.ndarray, market: Market, bars_per_year: float) -> Metrics:
-    """Return the metrics of a backtest that played ``actions [T]`` on `market`."""
-    decided, marked = backtest.bars[:-1], backtest.bars[1:]
+def backtest_metrics(backtest: Backtest, trades: list[Trade], bars_per_year: float) -> Metrics:
+    """Return the metrics of a backtest and its trades; a position still open at the last bar is no trade."""
     return compute_metrics(
         equity=backtest.equity,
         positions=backtest.positions[1:],
-        closes=market.close[marked],
-        actions=actions[decided],
-        trade_pnl=np.array([trade.pnl for trade in closed_trades(backtest)]),
+        closes=backtest.closes[1:],
+        actions=backtest.actions,
+        trade_pnl=np.array([trade.net for trade in trades if not trade.open_at_end]),
         bars_per_year=bars_per_year,
     )
 
 
 def evaluate(
-    actions: np.ndarray, market: Market, params: EnvParams, segment: Segment, bars_per_year: float
+    decide: Decide, market: Market, params: EnvParams, segment: Segment, bars_per_year: float
 ) -> tuple[Metrics, Backtest]:
-    """Play ``actions [T]`` over a segment, once through, and measure it."""
-    backtest = run_backtest(market, actions, params, segment.start, segment.stop)
-    return backtest_metrics(backtest, actions, market, bars_per_year), backtest
+    """Let `decide` trade over a segment, once through, and measure it."""
+    backtest = run_backtest(market, decide, params, segment.start, segment.stop)
+    return backtest_metrics(backtest, backtest_trades(backtest, params), bars_per_year), backtest
 
 
 def ruin_note(backtest: Backtest, params: EnvParams, timestamps: pd.DatetimeIndex) -> str | None:
@@ -60,6 +55,6 @@ def evaluate_baselines(market: Market, params: EnvParams, segment: Segment, bars
     plain = replace(params, stop_loss=0.0, take_profit=0.0, max_drawdown=1.0)
     results = {}
     for name, action in BASELINE_ACTIONS.items():
-        actions = np.full(market.num_bars, action)
-        results[name], _ = evaluate(actions, market, plain, segment, bars_per_year)
+        always = replay(np.full(market.num_bars, action))
+        results[name], _ = evaluate(always, market, plain, segment, bars_per_year)
     return results

@@ -1,6 +1,6 @@
 """The NumPy mirror: the same names as `jtf_env`, float64, no JAX; for backtests and live decisions."""
 
-from jtf_env.mirror.backtest import Backtest, run_backtest
+from jtf_env.mirror.backtest import Backtest, Decide, Fill, Observation, replay, run_backtest
 from jtf_env.mirror.environment import (
     EnvState,
     StepResult,
@@ -16,8 +16,11 @@ from jtf_env.scaler import Scaler, fit_scaler
 
 __all__ = [
     "Backtest",
+    "Decide",
     "EnvState",
+    "Fill",
     "Market",
+    "Observation",
     "Scaler",
     "StepResult",
     "autoreset_step",
@@ -26,6 +29,7 @@ __all__ = [
     "fit_scaler",
     "market_segment",
     "observe",
+    "replay",
     "reset",
     "reset_at",
     "run_backtest",

@@ -1,119 +1,96 @@
-"""One pass over the bars with known actions: equity curve, positions, and a ledger of round trips."""
+"""One pass over the bars, asking for a decision at every one: equity curve, positions and every fill."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from jtf_env.errors import InputError
 from jtf_env.mirror.market import Market
-from jtf_env.mirror.orders import Account, BarView, Leg, execute
+from jtf_env.mirror.orders import Account, BarView, Execution, execute
 from jtf_env.params import EnvParams
 
 
-class Trade(NamedTuple):
-    """One round trip: from flat (or a flip) to flat (or a flip)."""
+class Observation(NamedTuple):
+    """What a decision may read: a row of the market, and the account."""
 
-    entry_bar: int
-    """Bar of the first fill."""
-    exit_bar: int
-    """Bar of the last fill, or the last bar of the backtest when still open."""
-    direction: int
-    """1 long, -1 short."""
-    entry_price: float
-    """Average price of all units entered, after slippage, USD."""
-    exit_price: float
-    """Average price of all units left, after slippage, USD."""
+    row: int
+    """Bar whose close the decision is made at; columns of this row and earlier ones may be read."""
+    account: np.ndarray
+    """``[E]`` float64 account columns of the layout; E is 0 for an address-only layout."""
+
+
+Decide = Callable[[Observation], int]
+"""The decision at one bar: an observation in, an action (0..7) out."""
+
+NO_ACCOUNT = np.zeros(0)
+
+
+class Fill(NamedTuple):
+    """Units bought or sold at one price. An order through zero is two fills: one closes, one opens."""
+
+    bar: int
+    """Bar it filled in."""
+    side: int
+    """1 bought, -1 sold."""
     units: float
-    """All units entered, positive."""
-    pnl: float
-    """Profit after all costs, USD: ``direction * units * (exit_price - entry_price) - fees``."""
-    costs: float
-    """Fees plus slippage, USD."""
-    bars_held: int
-    """``exit_bar - entry_bar``."""
-    exit_reason: str
-    """``signal``, ``stop``, ``take_profit``; ``end`` marks a position still open at the last close, no exit costs."""
+    """Units traded, positive."""
+    price: float
+    """After slippage, USD."""
+    fee: float
+    """USD."""
+    cost: float
+    """Fee plus slippage, USD."""
+    level_after: int
+    """Position after the fill in quarters of the maximum, -4..4."""
+    units_after: float
+    """Units held after the fill, negative when short."""
+    reason: str
+    """``signal``, ``stop`` or ``take_profit``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Backtest:
-    """Result of `run_backtest`; entry 0 of the curves is the account before the first decision."""
+    """Result of `run_backtest`: ``N`` decisions between ``N + 1`` marks; mark 0 is before the first decision."""
 
     bars: np.ndarray
-    """``[N]`` int64, bar at whose close each entry of the curves is marked."""
+    """``[N + 1]`` int64, bar at whose close each mark is taken."""
+    closes: np.ndarray
+    """``[N + 1]`` float64, those closes, USD."""
     equity: np.ndarray
-    """``[N]`` float64, USD."""
-    positions: np.ndarray
-    """``[N]`` float64, signed notional as a fraction of equity."""
+    """``[N + 1]`` float64, USD."""
+    units: np.ndarray
+    """``[N + 1]`` float64, units held, negative when short."""
     levels: np.ndarray
-    """``[N]`` int64, position in quarters of the maximum."""
-    trades: tuple[Trade, ...]
-    """Round trips in order of their exit."""
+    """``[N + 1]`` int64, position in quarters of the maximum."""
+    costs: np.ndarray
+    """``[N + 1]`` float64, fees plus slippage of the step that ended at each mark, USD; 0 at mark 0."""
+    actions: np.ndarray
+    """``[N]`` int64, the decision at the close of ``bars[:-1]``."""
+    fills: tuple[Fill, ...]
+    """In order of time."""
     dropped_orders: int
     """Orders dropped at untradable bars."""
-    traded_notional: float
-    """Notional of all fills, USD."""
-    costs: float
-    """Fees plus slippage of all fills, USD."""
     terminated: bool
-    """True when the account was ruined; the curves end there."""
+    """True when the account was ruined; the pass ends there."""
+
+    @property
+    def positions(self) -> np.ndarray:
+        """``[N + 1]`` signed notional as a fraction of equity."""
+        return self.units * self.closes / self.equity
 
 
-@dataclass
-class _Ledger:
-    """Collects the legs of the open round trip and writes finished ones to `trades`."""
-
-    trades: list[Trade] = field(default_factory=list)
-    entry_bar: int = 0
-    direction: int = 0
-    entered: float = 0.0
-    entry_value: float = 0.0
-    exit_value: float = 0.0
-    costs: float = 0.0
-    notional: float = 0.0
-    total_costs: float = 0.0
-
-    def record(self, leg: Leg, bar: int) -> None:
-        value = abs(leg.units) * leg.price
-        self.notional += value
-        self.total_costs += leg.cost
-        if leg.adds:
-            if self.direction == 0:
-                self.entry_bar, self.direction = bar, 1 if leg.units > 0 else -1
-            self.entered += abs(leg.units)
-            self.entry_value += value
-        else:
-            self.exit_value += value
-        self.costs += leg.cost
-        if leg.closes:
-            self.close(bar, leg.pnl, leg.reason)
-
-    def close(self, bar: int, pnl: float, reason: str) -> None:
-        units = self.entered
-        prices = (self.entry_value / units, self.exit_value / units) if units else (0.0, 0.0)
-        self.trades.append(
-            Trade(self.entry_bar, bar, self.direction, *prices, units, pnl, self.costs, bar - self.entry_bar, reason)
-        )
-        self.direction = 0
-        self.entered = self.entry_value = self.exit_value = self.costs = 0.0
-
-    def close_at_end(self, account: Account, bar: int, price: float) -> None:
-        """Mark the open position at the last close; nothing is sold and nothing is paid."""
-        if account.level != 0:
-            self.exit_value += abs(account.units) * price
-            self.close(bar, account.cash + account.units * price - account.cash_at_entry, "end")
+def replay(actions: np.ndarray | Sequence[int]) -> Decide:
+    """Return the decisions that were made before: ``actions [T]`` by row. The account is not read."""
+    codes = np.asarray(actions).tolist()
+    return lambda observation: codes[observation.row]
 
 
 def run_backtest(
-    market: Market,
-    actions: np.ndarray | Sequence[int],
-    params: EnvParams,
-    start: int | None = None,
-    stop: int | None = None,
+    market: Market, decide: Decide, params: EnvParams, start: int | None = None, stop: int | None = None
 ) -> Backtest:
-    """Play ``actions [T]`` (the action at every bar, known in advance) over the rows ``[start, stop)``.
+    """Ask `decide` at every bar of ``[start, stop)`` and play its orders.
 
     Decisions are made at bars ``start .. stop - 2``; the last mark is at the close of ``stop - 1``. The defaults
     are the whole market from its first decision bar. ``episode_bars`` is ignored; ruin ends the pass. Raises
@@ -125,43 +102,68 @@ def run_backtest(
         raise InputError(
             f"rows [{start}, {stop}) do not lie in [{market.first_bar}, {market.num_bars}), the decision bars."
         )
-    codes = np.asarray(actions)[start : stop - 1].tolist()
     columns = (market.open, market.high, market.low, market.close, market.tradable)
     opens, highs, lows, closes, tradable = (np.asarray(column[start:stop]).tolist() for column in columns)
-    order_bar = start + 1 if params.fill == "next_open" else start
     account = Account(float(params.initial_equity))
     peak = account.cash
-    ledger = _Ledger()
-    equity, units, levels = [peak], [0.0], [0]
+    equity, units, levels, costs = [peak], [0.0], [0], [0.0]
+    actions: list[int] = []
+    fills: list[Fill] = []
     dropped = 0
     terminated = False
-    for i, action in enumerate(codes):
+    for i in range(stop - 1 - start):
         j = i + 1
+        action = decide(Observation(start + i, NO_ACCOUNT))
         view = BarView(opens[j], highs[j], lows[j], closes[j], tradable[j], closes[i], tradable[i])
         done = execute(account, action, view, params)
+        if done.legs:
+            fills += step_fills(done, account.units, start + j, params)
         account = done.account
-        dropped += done.dropped
-        for leg in done.legs:
-            ledger.record(leg, (order_bar if leg.reason == "signal" else start + 1) + i)
         now = account.cash + account.units * view.close
+        peak = max(peak, now)
+        actions.append(action)
         equity.append(now)
         units.append(account.units)
         levels.append(account.level)
-        peak = max(peak, now)
+        costs.append(sum(leg.cost for leg in done.legs) if done.legs else 0.0)
+        dropped += done.dropped
         terminated = now <= peak - params.max_drawdown * peak
         if terminated:
             break
     rows = np.arange(start, start + len(equity))
-    ledger.close_at_end(account, int(rows[-1]), float(market.close[rows[-1]]))
-    curve = np.array(equity)
     return Backtest(
         bars=rows,
-        equity=curve,
-        positions=np.array(units) * market.close[rows] / curve,
+        closes=market.close[rows],
+        equity=np.array(equity),
+        units=np.array(units),
         levels=np.array(levels),
-        trades=tuple(ledger.trades),
+        costs=np.array(costs),
+        actions=np.array(actions, dtype=np.int64),
+        fills=tuple(fills),
         dropped_orders=dropped,
-        traded_notional=ledger.notional,
-        costs=ledger.total_costs,
         terminated=terminated,
     )
+
+
+def step_fills(done: Execution, held: float, bar: int, params: EnvParams) -> list[Fill]:
+    """Return the fills of the step that ends at `bar`, `held` units before it; legs without units are left out."""
+    order_bar = bar if params.fill == "next_open" else bar - 1
+    fills = []
+    for leg in done.legs:
+        held += leg.units
+        if leg.units == 0:
+            continue
+        fills.append(
+            Fill(
+                bar=order_bar if leg.reason == "signal" else bar,
+                side=1 if leg.units > 0 else -1,
+                units=abs(leg.units),
+                price=leg.price,
+                fee=params.fee * leg.price * abs(leg.units),
+                cost=leg.cost,
+                level_after=0 if leg.closes else done.held_level,
+                units_after=held,
+                reason=leg.reason,
+            )
+        )
+    return fills

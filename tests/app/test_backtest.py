@@ -34,10 +34,10 @@ def test_trades_are_a_table_with_times_and_profits(trained_run):
     assert backtest.main(["--run", str(trained_run), "--segment", "train"]) == 0
     with (trained_run / "backtests" / "train" / "trades.csv").open() as file:
         rows = list(csv.DictReader(file))
-    closed = [row for row in rows if row["exit_reason"] != "end"]
+    closed = [row for row in rows if row["open_at_end"] == "False"]
     metrics = result(trained_run, "train")["metrics"]
     assert len(closed) == metrics["num_trades"] > 0
-    assert sum(float(row["pnl"]) > 0 for row in closed) / len(closed) == pytest.approx(metrics["win_rate"])
+    assert sum(float(row["net"]) > 0 for row in closed) / len(closed) == pytest.approx(metrics["win_rate"])
     assert all(row["entry_time"] <= row["exit_time"] and row["entry_time"].endswith("+00:00") for row in rows)
 
 

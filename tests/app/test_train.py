@@ -20,6 +20,7 @@ from jtf.problem import prepare
 from jtf.results.evaluation import evaluate
 from jtf.results.metrics import METRIC_NAMES, annualisation
 from jtf.results.run_directory import read_config, read_summary
+from jtf_env.mirror.backtest import replay
 from jtf_env.mirror.market import build_market
 from jtf_ppo.types import Policy as LearnerPolicy
 from tests.app.conftest import TINY
@@ -112,7 +113,7 @@ def test_validation_on_the_device_measures_what_the_mirror_measures(tiny_args, f
     actions = np.random.default_rng(0).integers(0, 8, len(task.bars))
     ours = replayed(task, actions)
     part, per_year = task.segments["validation"], task.bars.bars_per_year
-    metrics, backtest = evaluate(actions, mirror_market(task), task.params, part, per_year)
+    metrics, backtest = evaluate(replay(actions), mirror_market(task), task.params, part, per_year)
     assert backtest.terminated == ("--env.max-drawdown" in flags) and metrics.num_trades >= 3
     theirs = asdict(metrics)
     for name in set(ours) - {"score"}:

@@ -26,11 +26,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jtf.results.trades import backtest_trades
 from jtf_env import environment
 from jtf_env.actions import ACTION_NAMES
 from jtf_env.errors import InputError
 from jtf_env.mirror import environment as mirror_environment
-from jtf_env.mirror.backtest import run_backtest
+from jtf_env.mirror.backtest import replay, run_backtest
 from jtf_env.params import EnvParams
 from tests.contract.helpers import bar_prices, make_markets
 
@@ -91,41 +92,35 @@ def test_jax_replays_the_golden_ledger_beside_different_neighbours(ledger, marke
 
 
 def test_the_backtest_replays_the_golden_ledger(ledger, markets, actions):
-    backtest = run_backtest(markets[1], actions, PARAMS)
+    backtest = run_backtest(markets[1], replay(actions), PARAMS)
     np.testing.assert_allclose(backtest.equity, ledger["equity"][START:], 0, 0.01)
     np.testing.assert_array_equal(backtest.levels, ledger["level"][START:])
     closing = [bar for bar in range(50) if "closed" in str(ledger["event"][bar])]
-    assert [trade.exit_bar for trade in backtest.trades] == [*closing, 49]
-    assert [trade.exit_reason for trade in backtest.trades] == [
+    trades = backtest_trades(backtest, PARAMS)
+    assert [trade.exit_bar for trade in trades] == [*closing, 49]
+    assert [trade.reason for trade in trades] == [
         "signal", "take_profit", "stop", "signal", "stop", "take_profit", "signal", "signal", "take_profit",
         "stop", "end",
     ]  # fmt: skip
-    assert [trade.direction for trade in backtest.trades] == [1, -1, -1, 1, 1, 1, -1, 1, -1, 1, 1]
+    assert [trade.direction for trade in trades] == [1, -1, -1, 1, 1, 1, -1, 1, -1, 1, 1]
     assert backtest.dropped_orders == 2
 
 
 def test_the_trades_of_the_backtest_add_up_to_its_profit(markets, actions):
-    backtest = run_backtest(markets[1], actions, PARAMS)
-    np.testing.assert_allclose(sum(trade.pnl for trade in backtest.trades), backtest.equity[-1] - 100_000)
-    np.testing.assert_allclose(sum(trade.costs for trade in backtest.trades), backtest.costs)
-
-
-def test_the_profit_of_a_trade_is_its_price_difference_times_units_minus_fees(markets, actions):
-    for trade in run_backtest(markets[1], actions, PARAMS).trades:
-        gross = trade.direction * trade.units * (trade.exit_price - trade.entry_price)
-        # The position still open at the end was never reduced: it has paid no exit fee.
-        charged = trade.entry_price + (trade.exit_price if trade.exit_reason != "end" else 0.0)
-        np.testing.assert_allclose(trade.pnl, gross - PARAMS.fee * trade.units * charged, 1e-9)
+    backtest = run_backtest(markets[1], replay(actions), PARAMS)
+    trades = backtest_trades(backtest, PARAMS)
+    np.testing.assert_allclose(sum(trade.net for trade in trades), backtest.equity[-1] - 100_000)
+    np.testing.assert_allclose(sum(trade.costs for trade in trades), backtest.costs.sum())
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 50), (2, 51), (10, 10)])
 def test_the_backtest_refuses_rows_the_market_does_not_have(markets, actions, start, stop):
     with pytest.raises(InputError, match="rows"):
-        run_backtest(markets[1], actions, PARAMS, start, stop)
+        run_backtest(markets[1], replay(actions), PARAMS, start, stop)
 
 
 def test_the_backtest_ends_at_ruin(markets, actions):
-    backtest = run_backtest(markets[1], actions, replace(PARAMS, max_drawdown=0.05))
+    backtest = run_backtest(markets[1], replay(actions), replace(PARAMS, max_drawdown=0.05))
     assert backtest.terminated and len(backtest.equity) < 48
     peak = backtest.equity[:-1].max()
     assert backtest.equity[-1] <= 0.95 * peak < backtest.equity[-2]
