@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.experimental.compilation_cache import compilation_cache
@@ -150,10 +151,10 @@ def real_problem(symbol: str, folder: Path, layout: str, fee: float | None = Non
     bars = load_bars(symbol, folder)
     first_bar = max(known.first_bar() for known in LAYOUTS.values())
     segments = split_bars(len(bars), first_bar, DEFAULT_WINDOW, SplitConfig())
-    natural = build_market(bars, layout)
+    natural = build_market(bars, layout, dtype=jnp.float64)
     rows = slice(None, segments["train"].stop)
     scaler = fit_scaler(
-        np.asarray(natural.features[rows]), np.asarray(natural.context[rows]), get_layout(layout).warmup
+        np.asarray(natural.features)[rows], np.asarray(natural.context)[rows], get_layout(layout).warmup
     )
     market = scale_market(natural, scaler)
     training, validation = (

@@ -52,7 +52,7 @@ class Phase:
 def synthetic_problem(num_bars: int, window: int = 100, layout: str = "v5.6.0") -> TradingData:
     """Return the standardised market of the last `num_bars` built-in BTC/USD bars, and its default parameters."""
     bars = synthetic_bars("BTC/USD", years=num_bars / CRYPTO_BARS_PER_YEAR + 0.1)[-num_bars:]
-    natural = build_market(bars, layout, window=window)
+    natural = build_market(bars, layout, window=window, dtype=jnp.float64)
     scaler = fit_scaler(np.asarray(natural.features), np.asarray(natural.context), natural.layout.warmup)
     return scale_market(natural, scaler), on_device(make_params("crypto"))
 

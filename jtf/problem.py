@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jtf.config import RunConfig, env_params, learner_config, named_flag, run_layout
@@ -73,9 +74,9 @@ def prepare(config: RunConfig) -> Task:
     data = config.data.resolve() if config.data is not None else None
     resolved = replace(config, data=data, ppo=replace(config.ppo, **vars(learner)))
 
-    natural = build_market(bars, layout, window=config.window)
+    natural = build_market(bars, layout, window=config.window, dtype=jnp.float64)
     train = slice(None, segments["train"].stop)
-    scaler = fit_scaler(np.asarray(natural.features[train]), np.asarray(natural.context[train]), layout.warmup)
+    scaler = fit_scaler(np.asarray(natural.features)[train], np.asarray(natural.context)[train], layout.warmup)
     market = scale_market(natural, scaler)
     pieces = {name: market_segment(market, part.start, part.stop) for name, part in segments.items()}
     traced = on_device(params)

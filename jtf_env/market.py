@@ -1,7 +1,13 @@
 """`Market`: everything a step or an observation reads about one symbol, as arrays indexed by bar.
 
-The tables are computed once, in float64 whatever the precision of training, and then rounded: a float32
-market is the correctly rounded float64 one.
+The tables are computed, and scaled, in float64 whatever the precision of training, and rounded once at the end: a
+float32 market is the correctly rounded float64 one. A model's market takes two steps, because the scaler is fitted on
+the natural units of the training bars::
+
+    natural = build_market(bars, layout, window=window, dtype=jnp.float64)
+    features, context = np.asarray(natural.features), np.asarray(natural.context)
+    scaler = fit_scaler(features[:stop], context[:stop], natural.layout.warmup)
+    market = scale_market(natural, scaler)
 """
 
 from dataclasses import dataclass, field, replace
@@ -9,6 +15,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
@@ -92,13 +99,18 @@ def build_market(
         )
 
 
-def scale_market(market: Market, scaler: Scaler) -> Market:
-    """Return `market`, in natural units so far, with both tables standardised and clipped to +-10."""
-    dtype = market.features.dtype
+def scale_market(market: Market, scaler: Scaler, dtype: DTypeLike = jnp.float32) -> Market:
+    """Return a float64 `market` in natural units, standardised and clipped to +-10, all its numbers rounded to `dtype`.
+
+    Raises `LayoutError` for the scaler of another layout, and `TypeError` for a market that was rounded before.
+    """
+    if market.features.dtype != jnp.float64:
+        raise TypeError(f"a market is scaled in float64, not in {market.features.dtype}; build it with that dtype.")
+    moments = _moments(scaler, market.layout)
     with jax.enable_x64(True):
-        tables = market.features.astype(jnp.float64), market.context.astype(jnp.float64)
-        features, context = _standardise(*tables, *_moments(scaler, market.layout))
-        return replace(market, features=features.astype(dtype), context=context.astype(dtype))
+        features, context = _standardise(market.features, market.context, *moments)
+        prices = {name: getattr(market, name).astype(dtype) for name in ("open", "high", "low", "close")}
+        return replace(market, features=features.astype(dtype), context=context.astype(dtype), **prices)
 
 
 def market_segment(market: Market, start: int, stop: int) -> Market:
@@ -121,14 +133,14 @@ def market_segment(market: Market, start: int, stop: int) -> Market:
 _PER_BAR = ("features", "context", "open", "high", "low", "close", "tradable")
 
 
-def _moments(scaler: Scaler, layout: Layout) -> tuple[Array, Array]:
-    """Return mean and deviation, each ``[F + C]``, checked against the layout; call it under `jax.enable_x64`."""
+def _moments(scaler: Scaler, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and deviation, each ``[F + C]`` float64, checked against the layout."""
     if len(scaler.mean) != layout.count:
         raise LayoutError(
             f"the scaler has {len(scaler.mean)} columns and layout {layout.name} has {layout.count}; "
             f"fit it on a market of that layout."
         )
-    return jnp.asarray(scaler.mean, jnp.float64), jnp.asarray(scaler.std, jnp.float64)
+    return np.asarray(scaler.mean, np.float64), np.asarray(scaler.std, np.float64)
 
 
 @jax.jit

@@ -222,7 +222,7 @@ def hourly_market(
     rng = np.random.default_rng([3, seed])
     move, previous, running = _hourly_moves(rng.normal(0.0, HOURLY_NOISE, num_bars))
     bars = _bars(rng, move)
-    raw = build_market(bars, layout)
+    raw = build_market(bars, layout, dtype=jnp.float64)
     train = _train_segment(num_bars, layout, unseen_bars)
     rows = slice(train.start, train.stop)
     scaler = fit_scaler(np.asarray(raw.features)[rows], np.asarray(raw.context)[rows])

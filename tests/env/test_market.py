@@ -35,7 +35,7 @@ def exact(bars) -> Market:
 
 @pytest.fixture(scope="module")
 def scaler(exact) -> Scaler:
-    return fit_scaler(exact.features[:400], exact.context[:400], exact.layout.warmup)
+    return fit_scaler(np.asarray(exact.features)[:400], np.asarray(exact.context)[:400], exact.layout.warmup)
 
 
 def test_the_default_market_has_51_bar_and_7_context_columns_in_float32(market):
@@ -93,20 +93,31 @@ def test_a_market_built_with_a_scaler_is_the_clipped_standardised_one(bars, exac
 
 def test_scaling_later_equals_scaling_while_building(bars, exact, scaler):
     with jax.enable_x64(True):
-        now, later = build_market(bars, scaler=scaler, dtype=jnp.float64), scale_market(exact, scaler)
+        now = build_market(bars, scaler=scaler, dtype=jnp.float64)
+        later = scale_market(exact, scaler, dtype=jnp.float64)
     np.testing.assert_allclose(later.features, now.features, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(later.context, now.context, rtol=1e-12, atol=1e-12)
 
 
-def test_scaling_keeps_the_precision_of_the_market(market, scaler):
-    scaled = scale_market(market, scaler)
-    chex.assert_type([scaled.features, scaled.context], jnp.float32)
-    np.testing.assert_array_equal(scaled.close, market.close)
+def test_scaling_rounds_tables_and_prices_once_at_the_end(market, exact, scaler):
+    with jax.enable_x64(True):
+        wide = scale_market(exact, scaler, dtype=jnp.float64)
+    scaled = scale_market(exact, scaler)
+    for name in ("features", "context"):
+        np.testing.assert_array_equal(getattr(scaled, name), np.asarray(getattr(wide, name)).astype(np.float32))
+    for name in ("open", "high", "low", "close", "tradable"):
+        assert getattr(scaled, name).dtype == getattr(market, name).dtype
+        np.testing.assert_array_equal(getattr(scaled, name), getattr(market, name))
 
 
-def test_a_scaler_of_another_layout_is_refused(bars, market, scaler):
+def test_a_market_that_was_rounded_before_is_not_scaled(market, scaler):
+    with pytest.raises(TypeError, match="scaled in float64, not in float32"):
+        scale_market(market, scaler)
+
+
+def test_a_scaler_of_another_layout_is_refused(bars, exact, scaler):
     foreign = Scaler(scaler.mean[:51], scaler.std[:51])
-    for use in (lambda: build_market(bars, scaler=foreign), lambda: scale_market(market, foreign)):
+    for use in (lambda: build_market(bars, scaler=foreign), lambda: scale_market(exact, foreign)):
         with pytest.raises(LayoutError, match=r"scaler has 51 columns and layout v5\.6\.0 has 58"):
             use()
 

@@ -64,7 +64,7 @@ def test_float32_columns_are_the_mirror_rounded_once(bars, mirrored):
 def test_standardised_columns_agree_in_float64(bars, mirrored):
     scaler = mirror.fit_scaler(mirrored.features, mirrored.context, mirrored.first_bar)
     with jax.enable_x64(True):
-        market = jax_market.scale_market(jax_market.build_market(bars, dtype=jnp.float64), scaler)
+        market = jax_market.scale_market(jax_market.build_market(bars, dtype=jnp.float64), scaler, jnp.float64)
     expected = mirror.build_market(bars, scaler=scaler)
     # Differences in natural units are divided by deviations down to 1e-4.
     assert_columns_agree(columns_of(market), columns_of(expected), loosened=1e4)
