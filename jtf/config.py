@@ -13,9 +13,10 @@ import tyro
 from jtf.errors import UserError
 from jtf.results.run_directory import json_ready, read_config
 from jtf.splits import SplitConfig
+from jtf_env.assets import AssetClass
 from jtf_env.errors import ParamsError
 from jtf_env.layouts import DEFAULT_LAYOUT, DEFAULT_WINDOW, HourVisibility, Layout, get_layout
-from jtf_env.params import REWARD_PRESETS, AssetClass, EnvParams, Fill, check_params, make_params
+from jtf_env.params import REWARD_PRESETS, EnvParams, Fill, check_params, make_params
 from jtf_ppo.config import LARGEST_SEED, PPOConfig, check_config
 from jtf_ppo.errors import ConfigError
 
@@ -119,11 +120,11 @@ class RunConfig:
     hour_visibility: HourVisibility = "previous"
     """previous: a bar sees the hour before its own. at_close: the bar that closes an hour sees that hour."""
     asset_class: AssetClass | None = None
-    """Overrides what the symbol's name says (X/USD, XUSDT, XUSD: crypto; else us_equity)."""
+    """Overrides what the symbol's spelling says (BTC-USD, BTC/USD, BTCUSD, SOLUSDC: crypto; else us_equity)."""
     extended_hours: bool = False
     """Keep bars outside regular hours (default: dropped, with a count)."""
     allow_jumps: bool = False
-    """Train even where prices jump more than 35 % between sessions (unadjusted splits)."""
+    """Use bars although a price jumps (an unadjusted split) or spikes (a bad tick) by over 35 %, crypto 50 %."""
     ppo: LearnerConfig = field(default_factory=LearnerConfig)
     env: EnvConfig = field(default_factory=EnvConfig)
     split: SplitConfig = field(default_factory=SplitConfig)

@@ -1,7 +1,6 @@
 """Everything between a command line and the first update: bars, splits, markets, sizes. All refusals happen here."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +8,8 @@ import numpy as np
 
 from jtf.config import RunConfig, env_params, learner_config, named_flag, run_layout
 from jtf.data import bars_sha256, load_bars
+from jtf.data.check import notes_on_bars, refuse_bars
 from jtf.environment import TradingData, make_environment, make_validation, on_device
-from jtf.errors import UserError
 from jtf.results.metrics import annualisation
 from jtf.splits import Segment, split_bars
 from jtf_env.bars import Bars, check_enough_bars
@@ -62,7 +61,7 @@ def prepare(config: RunConfig) -> Task:
     """Load, check, split and standardise; raises the errors of a user's mistake before anything is written."""
     layout = run_layout(config)
     bars = load_bars(config.symbol, config.data, asset_class=config.asset_class, extended_hours=config.extended_hours)
-    refuse_jumps(bars, config.allow_jumps)
+    refuse_bars(bars, config.allow_jumps)
     check_enough_bars(bars, layout, config.window)
     segments = split_bars(len(bars), layout.first_bar(config.window), config.window, config.split)
     with named_flag("--env.", ParamsError):
@@ -95,16 +94,6 @@ def prepare(config: RunConfig) -> Task:
     )
 
 
-def refuse_jumps(bars: Bars, allow: bool) -> None:
-    """Raise `UserError` where prices jump between sessions as an unadjusted split makes them, unless allowed."""
-    if bars.report.jumps and not allow:
-        time, before, after = bars.report.jumps[0]
-        raise UserError(
-            f"{bars.source} jumps from {before:g} to {after:g} at {time} ({len(bars.report.jumps)} such moves), "
-            "likely an unadjusted split; adjust the prices, or pass --allow-jumps."
-        )
-
-
 def device_name() -> str:
     """Return the kind and name of the device the run uses, e.g. ``gpu (NVIDIA H100 80GB HBM3)``."""
     device = jax.devices()[0]
@@ -113,22 +102,5 @@ def device_name() -> str:
 
 def notes(task: Task) -> list[str]:
     """Return what a reader of the results should know about the bars and the device, as sentences."""
-    report = task.bars.report
-    missing = sum(gap[2] for gap in report.gaps)
-    found: list[tuple[Any, str]] = [
-        (report.dropped_after_close, f"Bars dropped after a close: {report.dropped_after_close}."),
-        (
-            report.dropped_extended_hours,
-            f"Bars dropped outside regular hours: {report.dropped_extended_hours} (--extended-hours keeps them).",
-        ),
-        (report.dropped_no_session, f"Bars dropped on days without a session: {report.dropped_no_session}."),
-        (report.gaps, f"Holes inside sessions: {len(report.gaps)}, {missing} bars; nothing was filled in."),
-        (
-            report.missing_sessions,
-            f"Scheduled sessions without bars: {', '.join(report.missing_sessions[:5])}"
-            + (f" and {len(report.missing_sessions) - 5} more." if len(report.missing_sessions) > 5 else "."),
-        ),
-        (report.jumps, f"Moves beyond 35 % between sessions, allowed: {len(report.jumps)}."),
-        (jax.default_backend() == "cpu", "JAX found no GPU; the run used the CPU."),
-    ]
-    return [sentence for present, sentence in found if present]
+    cpu = ["JAX found no GPU; the run used the CPU."] if jax.default_backend() == "cpu" else []
+    return notes_on_bars(task.bars) + cpu

@@ -8,44 +8,71 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
+from jtf_env.assets import ASSETS, AssetClass, asset_class_of
 from jtf_env.errors import BarsError
 from jtf_env.layouts import Layout
-from jtf_env.params import AssetClass
+from jtf_env.oddities import bad_tick_prices, find_jumps, longest_standstill, modal_spacing
 from jtf_env.sessions import (
     MINUTE,
-    TIMEZONES,
     SessionLabels,
-    asset_class_of,
-    bars_per_year,
     exchange_schedule,
     label_sessions,
     nanoseconds,
+    scheduled_in_span,
+    scheduled_per_year,
+    scheduled_spans,
 )
 
 COLUMNS = ("open", "high", "low", "close", "volume")
-JUMP_LIMIT = 0.35
-"""Moves between consecutive sessions beyond this fraction are reported as likely unadjusted splits."""
 KNOWN_YEARS = (1900, 2199)
 """Years a bar may lie in; anything else is a broken clock or a wrong epoch unit."""
+KNOWN_PRICES = (1e-9, 1e9)
+"""Prices a bar may have, USD; anything else is a wrong unit."""
 
 
 @dataclass(frozen=True)
 class BarsReport:
     """What was done to, or noticed in, the rows of the source; all of it is said out loud and recorded."""
 
+    rows: int = 0
+    """Rows of the source, before any was dropped."""
+    spacing_minutes: float | None = None
+    """Most frequent distance of consecutive rows; None for a single row."""
+    resampled_from: int | None = None
+    """Bar length of the source in minutes, where finer rows were put together."""
+    incomplete_bins: int = 0
+    """Bars left out because some of the finer rows they are made of are missing."""
     dropped_after_close: int = 0
     """Bars at or after the early close of a half day that were dropped (0 with ``extended_hours``)."""
     dropped_extended_hours: int = 0
     """Other bars outside regular hours that were dropped (0 with ``extended_hours``)."""
     dropped_no_session: int = 0
     """Bars on dates without a session (weekends, holidays) that were dropped."""
+    outside_calendar: int = 0
+    """Rows that start outside extended hours (04:00-20:00 New York) or on a date without a session."""
+    on_weekends: int = 0
+    """Rows on a Saturday or Sunday of the exchange (0 for assets that trade around the clock)."""
+    sessions: int = 0
+    """Sessions with a bar in regular hours."""
+    sessions_without_open: int = 0
+    """Those without their opening bar; the first session is not counted."""
+    sessions_without_close: int = 0
+    """Those without their closing bar; the last session is not counted."""
+    sessions_past_close: int = 0
+    """Sessions whose last row starts exactly at the close: what bars stamped with their end look like."""
     gaps: tuple[tuple[str, str, int], ...] = ()
     """Holes in the regular hours of a session: (first missing bar start, last, bars missing), ISO UTC."""
     missing_sessions: tuple[str, ...] = ()
     """Scheduled sessions between the first and last bar with no bar at all (ISO dates)."""
     jumps: tuple[tuple[str, float, float], ...] = ()
-    """Moves from a session's last regular close to the next one's first regular open beyond `JUMP_LIMIT`,
-    likely unadjusted splits: (bar start ISO UTC, price before, price after), USD."""
+    """Moves from bar to bar beyond the asset's limit, likely unadjusted splits: (bar start ISO UTC, price before,
+    price after), USD."""
+    bad_ticks: tuple[tuple[str, float], ...] = ()
+    """Prices beyond that limit from which the market came back at once: (bar start ISO UTC, price), USD."""
+    standstill: int = 0
+    """Most consecutive bars at one single price."""
+    no_volume: bool = False
+    """Whether every volume is 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +103,8 @@ class Bars:
     """``[T]`` bool; False for a halt (no volume) and for the first bar after a hole inside a session.
     Where every volume is 0 it is unknown, and halts with it."""
     bars_per_year: float
-    """Bars in an average year of the calendar, counted, half days included (24/7, 15 minutes: 35 040)."""
+    """Bars in an average year: those the calendar schedules (half days included; 24/7, 15 minutes: 35 040) times the
+    share of them that is present from the first bar to the last."""
     timezone: str = "UTC"
     """Exchange time zone (IANA name); the clock of the temporal features."""
     bar_minutes: int = 15
@@ -118,7 +146,8 @@ def make_bars(
     symbol
         Decides the asset class by its spelling unless `asset_class` is given (`asset_class_of`).
     bar_minutes
-        Bar length; divides 60. Every start lies on a multiple of it.
+        Bar length; divides 60. Every start lies on a multiple of it, or that far after a session's open (hourly bars
+        of equities: 09:00 or 09:30).
     extended_hours
         Keep bars outside regular hours instead of dropping and counting them; no effect on crypto.
     source
@@ -135,9 +164,9 @@ def make_bars(
         raise BarsError(
             f"{where}: a bar length of {bar_minutes} minutes does not divide the hour; use 15, for example."
         )
-    _check_columns(frame, where)
-    timestamps = _read_timestamps(frame, where)
-    _check_timestamps(timestamps, bar_minutes, where)
+    check_columns(frame, where)
+    timestamps = read_timestamps(frame, where)
+    _check_timestamps(timestamps, bar_minutes, ASSETS[asset_class].open_minute, where)
     table = np.stack([_read_numbers(frame[name], where) for name in COLUMNS])
     _check_prices(table, timestamps, where)
     open_, high, low, close, volume = table
@@ -156,8 +185,8 @@ def make_bars(
         session_open=labels.session_open,
         session_close=labels.session_close,
         tradable=np.ones(len(timestamps), bool),
-        bars_per_year=bars_per_year(timestamps, asset_class, bar_minutes),
-        timezone=TIMEZONES[asset_class],
+        bars_per_year=scheduled_per_year(timestamps, asset_class, bar_minutes),
+        timezone=ASSETS[asset_class].timezone,
         bar_minutes=bar_minutes,
         source=source,
     )
@@ -174,44 +203,74 @@ def _drop_outside(bars: Bars, labels: SessionLabels, extended_hours: bool) -> tu
             f"hours; set the asset class of {bars.symbol} or check the time zone of the timestamps."
         )
     after_close = labels.after_early_close & ~kept
+    weekday = bars.timestamps.tz_convert(bars.timezone).day_of_week.to_numpy()
+    last_row = in_session & np.append(np.diff(labels.session_ids) != 0, True)
+    has_calendar = ASSETS[bars.asset_class].calendar is not None
     report = BarsReport(
+        rows=len(bars),
+        spacing_minutes=modal_spacing(nanoseconds(bars.timestamps)),
         dropped_after_close=int(after_close.sum()),
         dropped_extended_hours=int((in_session & ~kept & ~after_close).sum()),
         dropped_no_session=int((~in_session).sum()),
+        outside_calendar=int((~labels.extended).sum()),
+        on_weekends=int((weekday >= 5).sum()) if has_calendar else 0,
+        sessions_past_close=int((last_row & (bars.timestamps == labels.session_close)).sum()),
     )
     columns = {name: getattr(bars, name)[kept] for name in PER_BAR_FIELDS}
     columns["session_ids"] -= columns["session_ids"][0]
-    # A year with extended hours has as many more bars than the regular schedule as these bars have.
-    bars_per_year = bars.bars_per_year * kept.sum() / labels.regular.sum()
-    return replace(bars, **columns, bars_per_year=float(bars_per_year), report=report), labels.regular[kept]
+    # Bars outside regular hours count too: a year has as many more of them as this span has.
+    scheduled = scheduled_in_span(bars.timestamps[labels.regular], bars.asset_class, bars.bar_minutes)
+    per_year = float(bars.bars_per_year * kept.sum() / scheduled)
+    return replace(bars, **columns, bars_per_year=per_year, report=report), labels.regular[kept]
 
 
 def _describe(bars: Bars, regular: np.ndarray) -> Bars:
-    """Return `bars` with `tradable` and the report of holes, missing sessions and jumps.
+    """Return `bars` with `tradable` and the report of holes, missing sessions and odd prices.
 
-    Only the bars in ``regular [T]`` count: outside regular hours a bar that never traded is no hole.
+    Only the bars in ``regular [T]`` can leave a hole: outside regular hours a bar that never traded is none.
     """
     bar = bars.bar_minutes * MINUTE
     rows = np.flatnonzero(regular)
     starts, ids = nanoseconds(bars.timestamps)[rows], bars.session_ids[rows]
     new_session = ids[1:] != ids[:-1]
-    first_start = nanoseconds(bars.session_open)[rows] // bar * bar
-    after_last = -(-nanoseconds(bars.session_close)[rows] // bar) * bar
+    first_start, after_last = scheduled_spans(
+        bars.session_open[rows], bars.session_close[rows], bars.bar_minutes, phase=starts[0] % bar
+    )
     # Half-open spans without bars: before each bar within its session, and behind each session's last bar.
     before = np.stack([np.where(new_session, first_start[1:], starts[:-1] + bar), starts[1:]])
     behind = np.stack([starts[:-1] + bar, after_last[:-1]])[:, new_session]
     spans = np.concatenate([before, behind], axis=1)
     spans = spans[:, spans[1] > spans[0]]
 
-    tradable = bars.volume > 0 if bars.volume.any() else bars.tradable.copy()
+    has_volume = bool(bars.volume.any())
+    tradable = bars.volume > 0 if has_volume else bars.tradable.copy()
     tradable[rows[1:][before[1] > before[0]]] = False
     report = replace(
         bars.report,
+        sessions=int(new_session.sum()) + 1,
+        sessions_without_open=int((before[1] > before[0])[new_session].sum()),
+        sessions_without_close=int((behind[1] > behind[0]).sum()),
         gaps=tuple(_gap(begin, end, bar) for begin, end in sorted(spans.T.tolist())),
         missing_sessions=_missing_sessions(bars),
-        jumps=_jumps(bars, rows[:-1][new_session], rows[1:][new_session]),
+        standstill=longest_standstill(bars.high, bars.low),
+        no_volume=not has_volume,
     )
-    return replace(bars, tradable=tradable, report=report)
+    return _with_odd_prices(replace(bars, tradable=tradable, report=report))
+
+
+def _with_odd_prices(bars: Bars) -> Bars:
+    """Return `bars` with the jumps and the bad ticks in their report."""
+    limit = ASSETS[bars.asset_class].jump_limit
+    bad = bad_tick_prices(np.stack([bars.open, bars.high, bars.low, bars.close]), limit)
+    jumped, before, after = find_jumps(bars.open, bars.close, bad, limit)
+    moves = zip(bars.timestamps[jumped], before.tolist(), after.tolist(), strict=True)
+    ticks = ~np.isnan(bad)
+    report = replace(
+        bars.report,
+        jumps=tuple((_iso(stamp), old, new) for stamp, old, new in moves),
+        bad_ticks=tuple(zip(map(_iso, bars.timestamps[ticks]), bad[ticks].tolist(), strict=True)),
+    )
+    return replace(bars, report=report)
 
 
 def _gap(begin: int, end: int, bar: int) -> tuple[str, str, int]:
@@ -219,22 +278,13 @@ def _gap(begin: int, end: int, bar: int) -> tuple[str, str, int]:
 
 
 def _missing_sessions(bars: Bars) -> tuple[str, ...]:
-    if bars.asset_class == "crypto":
+    if ASSETS[bars.asset_class].calendar is None:
         return ()
     ends = bars.session_open[[0, -1]].tz_convert(bars.timezone)
     schedule = exchange_schedule(ends[0].year, ends[1].year)
     first = int(schedule.open.searchsorted(bars.session_open[0]))
     absent = np.setdiff1d(np.arange(bars.session_ids[-1] + 1), bars.session_ids) + first
     return tuple(np.datetime_as_string(schedule.days[absent].astype("datetime64[D]")).tolist())
-
-
-def _jumps(bars: Bars, last: np.ndarray, first: np.ndarray) -> tuple[tuple[str, float, float], ...]:
-    """Return the moves beyond `JUMP_LIMIT` from the close at ``last [S]`` to the open at ``first [S]``."""
-    before, after = bars.close[last], bars.open[first]
-    with np.errstate(over="ignore"):  # a ratio of absurd prices may be infinite, and is a jump
-        jumped = np.abs(after / before - 1) > JUMP_LIMIT
-    moves = zip(bars.timestamps[first[jumped]], before[jumped], after[jumped], strict=True)
-    return tuple((_iso(stamp), float(old), float(new)) for stamp, old, new in moves)
 
 
 def check_enough_bars(bars: Bars, layout: Layout, window: int) -> None:
@@ -248,7 +298,8 @@ def check_enough_bars(bars: Bars, layout: Layout, window: int) -> None:
         )
 
 
-def _check_columns(frame: pd.DataFrame, where: str) -> None:
+def check_columns(frame: pd.DataFrame, where: str) -> None:
+    """Raise `BarsError` unless `frame` has rows and every price column and the volume exactly once."""
     if len(frame) == 0:
         raise BarsError(f"{where}: has no rows; provide bars with the columns timestamp, {', '.join(COLUMNS)}.")
     names = list(frame.columns)
@@ -261,7 +312,7 @@ def _check_columns(frame: pd.DataFrame, where: str) -> None:
             )
 
 
-def _read_timestamps(frame: pd.DataFrame, where: str) -> pd.DatetimeIndex:
+def read_timestamps(frame: pd.DataFrame, where: str) -> pd.DatetimeIndex:
     """Return the bar starts ``[T]`` in UTC nanoseconds, from the column ``timestamp`` or else the index."""
     in_column = list(frame.columns).count("timestamp") == 1
     stamps = pd.Index(frame["timestamp"]) if in_column else frame.index
@@ -283,11 +334,13 @@ def _read_timestamps(frame: pd.DataFrame, where: str) -> pd.DatetimeIndex:
     return stamps.tz_convert("UTC").as_unit("ns").rename("timestamp")
 
 
-def _check_timestamps(timestamps: pd.DatetimeIndex, bar_minutes: int, where: str) -> None:
+def _check_timestamps(timestamps: pd.DatetimeIndex, bar_minutes: int, open_minute: int, where: str) -> None:
+    bar = bar_minutes * MINUTE
     starts = nanoseconds(timestamps)
     repeated = timestamps.duplicated()
     backward = np.diff(starts, prepend=starts[0]) < 0
-    off_grid = starts % (bar_minutes * MINUTE) != 0
+    phase = starts[0] % bar
+    off_grid = (starts - (phase if phase == open_minute * MINUTE % bar else 0)) % bar != 0
     fault = f"does not start on a multiple of {bar_minutes} minutes"
     remedy = f"resample to {bar_minutes}-minute bars stamped with their start"
     _reject(repeated, timestamps, where, "repeats an earlier timestamp", "remove the duplicates")
@@ -312,9 +365,11 @@ def _read_numbers(column: pd.Series, where: str) -> np.ndarray:
 def _check_prices(table: np.ndarray, timestamps: pd.DatetimeIndex, where: str) -> None:
     """Reject the first row of ``table [5, T]`` that no market can have printed."""
     open_, high, low, close, volume = table
+    unknown = (table[:4] < KNOWN_PRICES[0]) | (table[:4] > KNOWN_PRICES[1])
     rules = (
         (np.any(~np.isfinite(table), axis=0), "holds NaN or infinity"),
         (np.any(table[:4] <= 0, axis=0), "has a zero or negative price"),
+        (np.any(unknown, axis=0), "has a price outside 1e-9..1e9"),
         (volume < 0, "has a negative volume"),
         (high < low, "has its high below its low"),
         (high < np.maximum(open_, close), "has its high below its open or close"),

@@ -9,16 +9,10 @@ from math import isfinite
 from numbers import Integral, Real
 from typing import Any, Literal
 
+from jtf_env.assets import ASSETS
 from jtf_env.errors import ParamsError
 
-AssetClass = Literal["us_equity", "crypto"]
 Fill = Literal["next_open", "close"]
-
-COSTS: dict[str, dict[str, float]] = {
-    "us_equity": {"fee": 0.0, "slippage": 2e-4},
-    "crypto": {"fee": 25e-4, "slippage": 2e-4},
-}
-"""Default costs a side by asset class, as fractions of the traded notional."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +84,10 @@ def make_params(
 ) -> EnvParams:
     """Return validated parameters with the asset class's default costs; `overrides` win.
 
-    Crypto is spot: not shortable by default. Raises `ParamsError` naming the field and its range.
+    Crypto is spot: not shortable by default (`jtf_env.assets`). Raises `ParamsError` naming the field and its range.
     """
-    if asset_class not in tuple(COSTS):
-        raise ParamsError(f"asset_class {asset_class!r} is not one of {', '.join(COSTS)}.")
+    if asset_class not in tuple(ASSETS):
+        raise ParamsError(f"asset_class {asset_class!r} is not one of {', '.join(ASSETS)}.")
     if not isinstance(reward, RewardWeights):
         if reward not in tuple(REWARD_PRESETS):
             raise ParamsError(f"reward {reward!r} is not one of {', '.join(REWARD_PRESETS)}.")
@@ -102,7 +96,8 @@ def make_params(
     if unknown:
         known = ", ".join(f.name for f in fields(EnvParams))
         raise ParamsError(f"{unknown[0]!r} is no environment parameter; they are {known}.")
-    values = {**COSTS[asset_class], "allow_short": asset_class == "us_equity", **overrides}
+    asset = ASSETS[asset_class]
+    values = {"fee": asset.fee, "slippage": asset.slippage, "allow_short": asset.allow_short, **overrides}
     return check_params(replace(EnvParams(reward=reward), **values))
 
 

@@ -3,7 +3,6 @@
 NumPy and pandas only; `exchange_calendars` is imported where a schedule is built, and never for crypto.
 """
 
-import re
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,34 +10,16 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from jtf_env.errors import BarsError
+from jtf_env.assets import ASSETS, AssetClass
 from jtf_env.layouts import HourVisibility
-from jtf_env.params import COSTS, AssetClass
-
-CALENDAR = "XNYS"
-TIMEZONES: dict[AssetClass, str] = {"us_equity": "America/New_York", "crypto": "UTC"}
-"""Clock of the temporal features by asset class."""
 
 MINUTE = 60 * 10**9
 """Nanoseconds."""
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 DAYS_PER_YEAR = 365
-
-_CRYPTO = re.compile(r".+/USD|.+USDT|[A-Z0-9]{4,}USD")
-
-
-def asset_class_of(symbol: str, override: AssetClass | None = None) -> AssetClass:
-    """Return the asset class a symbol's spelling tells: ``X/USD``, ``XUSDT``, ``XXXXUSD`` are crypto.
-
-    Plain ``XXXUSD`` with three letters or fewer is not (``EURUSD`` is a currency, ``USD`` a fund); `override`
-    decides such cases. Raises `BarsError` for an unknown override.
-    """
-    if override is None:
-        return "crypto" if _CRYPTO.fullmatch(symbol.upper()) else "us_equity"
-    if override not in COSTS:
-        raise BarsError(f"{symbol}: asset class {override!r} is not one of {', '.join(COSTS)}.")
-    return override
+EXTENDED_HOURS = (4, 20)
+"""First hour of pre-market and the hour at which after-hours trading ends, New York."""
 
 
 def nanoseconds(timestamps: pd.DatetimeIndex) -> np.ndarray:
@@ -62,13 +43,14 @@ class Schedule:
 
 @lru_cache(maxsize=32)
 def exchange_schedule(first_year: int, last_year: int) -> Schedule:
-    """Return the schedule of `CALENDAR` from 1 January of `first_year` to 31 December of `last_year`."""
+    """Return the schedule of the US equity exchange from 1 January of `first_year` to 31 December of `last_year`."""
     import exchange_calendars
 
+    name = ASSETS["us_equity"].calendar
     with warnings.catch_warnings():
         # exchange_calendars 4.13 uses `Series.values`, deprecated since pandas 3.1; no user can help it.
         warnings.simplefilter("ignore", DeprecationWarning)
-        calendar = exchange_calendars.get_calendar(CALENDAR, start=f"{first_year}-01-01", end=f"{last_year}-12-31")
+        calendar = exchange_calendars.get_calendar(name, start=f"{first_year}-01-01", end=f"{last_year}-12-31")
     return Schedule(
         days=nanoseconds(calendar.sessions) // DAY,
         open=pd.DatetimeIndex(calendar.opens).as_unit("ns"),
@@ -91,6 +73,8 @@ class SessionLabels:
     """``[T]`` bool, the bar overlaps the scheduled session."""
     after_early_close: np.ndarray
     """``[T]`` bool, the bar starts at or after the close of a half day."""
+    extended: np.ndarray
+    """``[T]`` bool, the bar starts in the extended hours of a session date, which hold the regular ones."""
 
 
 def label_sessions(timestamps: pd.DatetimeIndex, asset_class: AssetClass, bar_minutes: int = 15) -> SessionLabels:
@@ -99,11 +83,12 @@ def label_sessions(timestamps: pd.DatetimeIndex, asset_class: AssetClass, bar_mi
     An equity bar belongs to the session of its local date, so that extended hours share the ids of the
     regular ones; crypto is one unbroken session whose open and close are the bounds of the UTC day.
     """
-    if asset_class == "crypto":
+    if ASSETS[asset_class].calendar is None:
         return _label_continuous(timestamps)
-    local = timestamps.tz_convert(TIMEZONES[asset_class]).tz_localize(None)
+    local = timestamps.tz_convert(ASSETS[asset_class].timezone).tz_localize(None)
     schedule = exchange_schedule(*_year_span(timestamps, asset_class))
     days = nanoseconds(local) // DAY
+    clock = nanoseconds(local) % DAY
     rows = np.minimum(np.searchsorted(schedule.days, days), len(schedule.days) - 1)
     has_session = schedule.days[rows] == days
     session_open, session_close = schedule.open[rows], schedule.close[rows]
@@ -114,6 +99,7 @@ def label_sessions(timestamps: pd.DatetimeIndex, asset_class: AssetClass, bar_mi
         session_close=session_close,
         regular=has_session & (ends > session_open) & (timestamps < session_close),
         after_early_close=has_session & schedule.early_close[rows] & (timestamps >= session_close),
+        extended=has_session & (clock >= EXTENDED_HOURS[0] * HOUR) & (clock < EXTENDED_HOURS[1] * HOUR),
     )
 
 
@@ -126,30 +112,51 @@ def _label_continuous(timestamps: pd.DatetimeIndex) -> SessionLabels:
         session_close=day + pd.Timedelta(days=1),
         regular=np.ones(count, bool),
         after_early_close=np.zeros(count, bool),
+        extended=np.ones(count, bool),
     )
 
 
 def _year_span(timestamps: pd.DatetimeIndex, asset_class: AssetClass) -> tuple[int, int]:
-    ends = timestamps[[0, -1]].tz_convert(TIMEZONES[asset_class])
+    ends = timestamps[[0, -1]].tz_convert(ASSETS[asset_class].timezone)
     return ends[0].year, ends[1].year
 
 
-def bars_per_year(timestamps: pd.DatetimeIndex, asset_class: AssetClass, bar_minutes: int = 15) -> float:
+def scheduled_per_year(timestamps: pd.DatetimeIndex, asset_class: AssetClass, bar_minutes: int = 15) -> float:
     """Return the scheduled bars of an average year, counted over the calendar years ``timestamps [T]`` touch.
 
     Half days count with the bars they have. Crypto: 365 days of 24 hours.
     """
-    if asset_class == "crypto":
+    if ASSETS[asset_class].calendar is None:
         return float(DAYS_PER_YEAR * DAY // (bar_minutes * MINUTE))
     first_year, last_year = _year_span(timestamps, asset_class)
     schedule = exchange_schedule(first_year, last_year)
-    scheduled = scheduled_bars(nanoseconds(schedule.open), nanoseconds(schedule.close), bar_minutes * MINUTE)
-    return float(scheduled.sum() / (last_year - first_year + 1))
+    first, stop = scheduled_spans(schedule.open, schedule.close, bar_minutes)
+    return float(((stop - first) // (bar_minutes * MINUTE)).sum() / (last_year - first_year + 1))
 
 
-def scheduled_bars(session_open: np.ndarray, session_close: np.ndarray, bar: int) -> np.ndarray:
-    """Return ``[S]`` bars overlapping the sessions from `session_open` to `session_close`, in nanoseconds."""
-    return -(-session_close // bar) - session_open // bar
+def scheduled_in_span(timestamps: pd.DatetimeIndex, asset_class: AssetClass, bar_minutes: int = 15) -> int:
+    """Return how many bars are scheduled from the first to the last of ``timestamps [T]``, both included."""
+    bar = bar_minutes * MINUTE
+    begin, last = nanoseconds(timestamps[[0, -1]]).tolist()
+    if ASSETS[asset_class].calendar is None:
+        return (last - begin) // bar + 1
+    schedule = exchange_schedule(*_year_span(timestamps, asset_class))
+    first, stop = scheduled_spans(schedule.open, schedule.close, bar_minutes, phase=begin % bar)
+    inside = np.minimum(stop, last + bar) - np.maximum(first, begin)
+    return int((np.maximum(inside, 0) // bar).sum())
+
+
+def scheduled_spans(
+    session_open: pd.DatetimeIndex, session_close: pd.DatetimeIndex, bar_minutes: int, phase: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``[S]`` the starts of the first and of the bar after the last of the sessions ``[S]``, in nanoseconds.
+
+    Every bar starts `phase` nanoseconds after a multiple of its length.
+    """
+    bar = bar_minutes * MINUTE
+    first = (nanoseconds(session_open) - phase) // bar * bar + phase
+    stop = -(-(nanoseconds(session_close) - phase) // bar) * bar + phase
+    return first, stop
 
 
 def compute_hourly_window_indices(

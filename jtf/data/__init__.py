@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jtf_env.assets import AssetClass
 from jtf_env.bars import COLUMNS, Bars
-from jtf_env.params import AssetClass
 from jtf_env.sessions import nanoseconds
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from jtf_env.assets import AssetClass
 from jtf_env.bars import Bars, make_bars
 from jtf_env.errors import BarsError
-from jtf_env.params import AssetClass
 
 BAR_MINUTES = 15
 _SUFFIX = f"_{BAR_MINUTES}Min"

@@ -27,9 +27,10 @@ from jtf.known_optimum.programme import (
     solve,
 )
 from jtf.splits import Segment
+from jtf_env.assets import AssetClass, asset_class_of
 from jtf_env.bars import Bars, make_bars
-from jtf_env.params import AssetClass, EnvParams
-from jtf_env.sessions import asset_class_of, exchange_schedule
+from jtf_env.params import EnvParams
+from jtf_env.sessions import exchange_schedule
 
 LAST_DAY = pd.Timestamp("2025-06-30", tz="UTC")
 """Last day of every synthetic market, fixed so that the bars of a name never change."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jtf_env.bars import COLUMNS, PER_BAR_FIELDS, Bars, check_enough_bars, make_bars
 from jtf_env.errors import BarsError
 from jtf_env.layouts import get_layout
+from jtf_env.sessions import exchange_schedule
 
 NEW_YORK = "America/New_York"
 
@@ -249,10 +250,109 @@ def test_an_overnight_jump_beyond_35_per_cent_is_reported(factor, reported):
         assert jump == ("2023-06-02T13:30:00+00:00", pytest.approx(last), pytest.approx(last * factor))
 
 
-def test_the_same_move_inside_a_session_is_no_jump():
+@pytest.mark.parametrize(("symbol", "factor", "reported"), [("SPY", 2, 1), ("SPY", 1.3, 0), ("BTCUSDT", 0.45, 1)])
+def test_the_same_move_inside_a_session_and_in_crypto_is_reported(symbol, factor, reported):
     frame = equity_day()
-    frame.iloc[10:, :4] *= 2
-    assert make_bars(frame, "SPY").report.jumps == ()
+    frame.iloc[10:, :4] *= factor
+    assert [jump[0] for jump in make_bars(frame, symbol).report.jumps] == ["2023-06-01T16:00:00+00:00"] * reported
+
+
+def test_a_split_within_a_bar_is_reported_from_close_to_close():
+    frame = equity_day()
+    frame.iloc[10, [2, 3]] = [40.0, 50.0]
+    frame.iloc[11:, :4] /= 2
+    (jump,) = make_bars(frame, "SPY").report.jumps
+    assert jump == ("2023-06-01T16:00:00+00:00", frame["close"].iloc[9], 50.0)
+
+
+def test_crypto_may_move_by_half():
+    frame = crypto_day()
+    frame.iloc[10:, :4] *= 1.45
+    assert make_bars(frame, "BTCUSDT").report.jumps == ()
+
+
+@pytest.mark.parametrize(("column", "factor"), [("high", 100), ("low", 0.01)])
+def test_a_spike_of_high_or_low_is_a_bad_tick_with_its_time_and_price(column, factor):
+    frame = equity_day()
+    frame.loc[frame.index[5], column] *= factor
+    report = make_bars(frame, "SPY").report
+    assert report.bad_ticks == (("2023-06-01T14:45:00+00:00", frame[column].iloc[5]),)
+    assert report.jumps == ()
+
+
+def test_a_close_that_reverts_on_the_next_bar_is_a_bad_tick_and_no_jump():
+    frame = equity_day()
+    frame.iloc[5, [1, 3]] = 1000.0
+    report = make_bars(frame, "SPY").report
+    assert report.bad_ticks == (("2023-06-01T14:45:00+00:00", 1000.0),)
+    assert report.jumps == ()
+
+
+def test_an_open_that_reverts_within_its_bar_is_a_bad_tick_and_no_jump():
+    frame = equity_day()
+    frame.iloc[5, [0, 2]] = 10.0
+    report = make_bars(frame, "SPY").report
+    assert report.bad_ticks == (("2023-06-01T14:45:00+00:00", 10.0),)
+    assert report.jumps == ()
+
+
+def test_a_wild_first_bar_after_a_jump_is_no_bad_tick():
+    frame = equity_days("2023-06-01", "2023-06-02")
+    frame.iloc[26:, :4] *= 1.34
+    frame.iloc[26, 1] *= 1.05
+    assert make_bars(frame, "SPY").report.bad_ticks == ()
+
+
+def test_the_longest_standstill_is_counted():
+    frame = equity_day()
+    frame.iloc[4:11, :4] = 100.0
+    assert make_bars(frame, "SPY").report.standstill == 7
+
+
+# Bars per year: those scheduled times the share present
+
+
+def whole_year(year: int) -> pd.DataFrame:
+    schedule = exchange_schedule(year, year)
+    days = [
+        pd.date_range(o, c, freq="15min", inclusive="left") for o, c in zip(schedule.open, schedule.close, strict=True)
+    ]
+    return frame_at(pd.DatetimeIndex(np.concatenate(days), tz="UTC"))
+
+
+# 2022: 251 sessions, one half day of 14 bars. 2023: 250 sessions, two half days.
+YEARS = {2022: 250 * 26 + 14, 2023: 248 * 26 + 2 * 14}
+
+
+@pytest.mark.parametrize("year", YEARS)
+def test_a_full_year_has_its_own_bars_a_year(year):
+    assert make_bars(whole_year(year), "SPY").bars_per_year == len(whole_year(year)) == YEARS[year]
+
+
+def test_half_a_year_has_the_bars_of_the_whole_year():
+    assert make_bars(whole_year(2022)[:3000], "SPY").bars_per_year == YEARS[2022]
+
+
+def test_two_years_have_their_average_bars_a_year():
+    frame = pd.concat([whole_year(2022), whole_year(2023)])
+    assert make_bars(frame, "SPY").bars_per_year == pytest.approx(sum(YEARS.values()) / 2)
+
+
+@pytest.mark.parametrize(("symbol", "scheduled"), [("SPY", YEARS[2022]), ("BTCUSDT", 35_040)])
+def test_a_series_with_every_fourth_bar_missing_has_three_quarters_of_the_bars_a_year(symbol, scheduled):
+    frame = whole_year(2022) if symbol == "SPY" else crypto_day(4_001)
+    frame = frame[np.arange(len(frame)) % 4 != 1]
+    assert make_bars(frame, symbol).bars_per_year == pytest.approx(0.75 * scheduled, rel=1e-3)
+
+
+def test_missing_sessions_count_as_missing_bars():
+    frame = whole_year(2022)
+    first, last = frame[: 10 * 26], frame[30 * 26 : 40 * 26]
+    assert make_bars(pd.concat([first, last]), "SPY").bars_per_year == pytest.approx(YEARS[2022] / 2)
+
+
+def test_a_whole_day_of_crypto_has_35_040_bars_a_year():
+    assert make_bars(crypto_day(), "BTCUSDT").bars_per_year == 35_040
 
 
 # Dirt: one sentence, naming file, row, timestamp and remedy
@@ -281,6 +381,8 @@ DIRT = {
     "infinity": (set_cell(3, "volume", np.inf), r"row 3 \(2023-06-01T14:15:00\+00:00\) holds NaN or infinity"),
     "zero price": (set_cell(7, "low", 0.0), r"row 7 \(.*\) has a zero or negative price .*low=0"),
     "negative price": (set_cell(7, "open", -1.0), r"row 7 \(.*\) has a zero or negative price .*open=-1"),
+    "huge price": (set_cell(7, "high", 2e9), r"row 7 \(.*\) has a price outside 1e-9\.\.1e9 .*high=2e\+09"),
+    "tiny price": (lambda f: f.assign(low=1e-10), r"row 0 \(.*\) has a price outside 1e-9\.\.1e9 \(.*low=1e-10"),
     "negative volume": (set_cell(7, "volume", -1.0), r"row 7 \(.*\) has a negative volume"),
     "high < low": (set_cell(9, "high", 1.0), r"row 9 \(.*\) has its high below its low"),
     "high < close": (lambda f: f.assign(high=f["close"] - 0.5), r"row 0 \(.*\) has its high below its open or close"),
@@ -434,7 +536,7 @@ def test_real_crypto_has_96_bars_a_day_in_one_session_and_two_holes(real_data):
     assert set(bars.session_ids) == {0}
     assert [gap[2] for gap in bars.report.gaps] == [10, 41]
     assert (~bars.tradable).sum() == 2
-    assert bars.bars_per_year == 35_040
+    assert bars.bars_per_year == pytest.approx(35_040 * 92_983 / (92_983 + 51))
 
 
 def test_real_extended_hours_are_dropped_or_kept_and_february_is_missing(real_data):
@@ -445,10 +547,19 @@ def test_real_extended_hours_are_dropped_or_kept_and_february_is_missing(real_da
     assert all(date.startswith("2011-02") for date in regular.report.missing_sessions)
 
 
-@pytest.mark.parametrize("extended_hours", [False, True])
-def test_real_unadjusted_split_is_reported_with_both_prices(real_data, extended_hours):
+@pytest.mark.parametrize(
+    ("extended_hours", "jump"),
+    [(False, ("2014-06-09T13:30:00+00:00", 645.57, 92.69)), (True, ("2014-06-09T08:00:00+00:00", 645.7, 92.48))],
+)
+def test_real_unadjusted_split_is_reported_with_both_prices(real_data, extended_hours, jump):
     bars = real_bars(real_data, "lean/AAPL", extended_hours=extended_hours)
-    assert bars.report.jumps == (("2014-06-09T13:30:00+00:00", 645.57, 92.69),)
+    assert bars.report.jumps == (jump,)
+
+
+@pytest.mark.parametrize("name", ["SPY", "NVDA", "BTCUSDT", "SPY2011X", "lean/GOOG", "lean/IBM"])
+def test_real_prices_have_no_jump_and_no_bad_tick(real_data, name):
+    report = real_bars(real_data, name, extended_hours=True).report
+    assert (report.jumps, report.bad_ticks) == ((), ())
 
 
 def test_real_half_day_with_sparse_bars_after_its_close(real_data):
@@ -484,4 +595,5 @@ def test_real_5_minute_rows_are_refused_as_15_minute_bars_and_fit_their_own_leng
     frame = frame[~frame.index.duplicated()].sort_index()
     with pytest.raises(BarsError, match=r"row 1 \(2022-02-02T14:35:00\+00:00\) does not start on a multiple of 15"):
         make_bars(frame, "NVDA")
-    assert make_bars(frame, "NVDA", bar_minutes=5).bars_per_year == 3 * real_bars(real_data, "NVDA").bars_per_year
+    expected = 3 * real_bars(real_data, "NVDA").bars_per_year
+    assert make_bars(frame, "NVDA", bar_minutes=5).bars_per_year == pytest.approx(expected, rel=1e-3)

@@ -27,7 +27,10 @@ LOADED = """
 print(" ".join(sorted(name for name in sys.modules if name.startswith("jtf_env."))))
 """
 
-SHARED = {"actions", "bars", "constants", "errors", "layouts", "params", "scaler", "sessions", "versions"}
+SHARED = {
+    "actions", "assets", "bars", "constants", "errors", "layouts", "oddities", "params", "scaler", "sessions",
+    "versions",
+}  # fmt: skip
 """Rules without arithmetic, or arithmetic that must live once; everything else the mirror writes itself."""
 
 

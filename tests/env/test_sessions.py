@@ -8,13 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jtf_env.errors import BarsError
 from jtf_env.sessions import (
-    asset_class_of,
-    bars_per_year,
     compute_hourly_window_indices,
     exchange_schedule,
     label_sessions,
+    scheduled_per_year,
 )
 
 NEW_YORK = "America/New_York"
@@ -40,29 +38,6 @@ def windows_by_clock(timestamps, session_ids, hour_visibility="previous"):
 def window_of_day(date, **kwargs):
     timestamps = local_bars(date)
     return windows_by_clock(timestamps, np.zeros(len(timestamps), np.int32), **kwargs)
-
-
-# asset class
-
-
-@pytest.mark.parametrize("symbol", ["BTC/USD", "eth/usd", "BTCUSDT", "BTC/USDT", "DOGEUSD"])
-def test_crypto_spellings_are_crypto(symbol):
-    assert asset_class_of(symbol) == "crypto"
-
-
-@pytest.mark.parametrize("symbol", ["SPY", "CLSK", "USD", "EURUSD", "BRK/B", "BRK.B", "USDT"])
-def test_other_spellings_are_equities(symbol):
-    assert asset_class_of(symbol) == "us_equity"
-
-
-def test_an_explicit_asset_class_wins_over_the_spelling():
-    assert asset_class_of("BTCUSD", "crypto") == "crypto"
-    assert asset_class_of("BTC/USD", "us_equity") == "us_equity"
-
-
-def test_an_unknown_asset_class_is_refused_by_name():
-    with pytest.raises(BarsError, match="'forex' is not one of us_equity, crypto"):
-        asset_class_of("SPY", "forex")
 
 
 # sessions
@@ -146,11 +121,11 @@ def test_crypto_needs_no_calendar_library():
 import sys
 sys.modules["exchange_calendars"] = None
 import pandas as pd
-from jtf_env.sessions import bars_per_year, compute_hourly_window_indices, label_sessions
+from jtf_env.sessions import compute_hourly_window_indices, label_sessions, scheduled_per_year
 bars = pd.date_range("2023-01-01", periods=200, freq="15min", tz="UTC")
 ids = label_sessions(bars, "crypto").session_ids
 compute_hourly_window_indices(bars, ids)
-assert bars_per_year(bars, "crypto") == 35040
+assert scheduled_per_year(bars, "crypto") == 35040
 assert "jax" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -161,19 +136,19 @@ assert "jax" not in sys.modules
 
 def test_bars_per_year_counts_every_scheduled_bar_with_half_days():
     # 2022: 251 sessions, one of them (25 November) a half day of 14 bars: 250 x 26 + 14.
-    assert bars_per_year(local_bars("2022-06-01"), "us_equity") == 250 * 26 + 14
+    assert scheduled_per_year(local_bars("2022-06-01"), "us_equity") == 250 * 26 + 14
 
 
 def test_bars_per_year_averages_over_the_calendar_years_touched():
     # 2023: 250 sessions, two of them half days (3 July, 24 November): 248 x 26 + 2 x 14.
     expected = (250 * 26 + 14 + 248 * 26 + 2 * 14) / 2
-    assert bars_per_year(several_days("2022-12-30", "2023-01-03"), "us_equity") == expected
+    assert scheduled_per_year(several_days("2022-12-30", "2023-01-03"), "us_equity") == expected
 
 
 @pytest.mark.parametrize(("bar_minutes", "expected"), [(15, 35_040), (5, 105_120), (60, 8_760)])
 def test_crypto_trades_365_days_of_24_hours(bar_minutes, expected):
     bars = pd.date_range("2023-01-01", periods=10, freq="15min", tz="UTC")
-    assert bars_per_year(bars, "crypto", bar_minutes) == expected
+    assert scheduled_per_year(bars, "crypto", bar_minutes) == expected
 
 
 def test_the_schedule_holds_whole_years():
