@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jtf_env.actions import HOLD, NUM_ACTIONS
-from jtf_env.environment import EnvState, StepResult, autoreset_step_at, reset, reset_at, select, step
+from jtf_env.environment import EnvState, StepResult, autoreset_step_at, reset, reset_at, select, start_row, step
 from jtf_env.market import Market
 from jtf_env.params import EnvParams
 from jtf_ppo.types import Environment, Policy, RowTable, Timestep, Validation
@@ -67,13 +67,9 @@ def reset_batch(key: Array, num_envs: int, data: TradingData) -> tuple[EnvState,
 
 
 def step_batch(bits: Array, state: EnvState, action: Array, data: TradingData) -> tuple[EnvState, Timestep]:
-    """Step every environment, restarting ended episodes at ``first_bar + bits % span``.
-
-    `bits` are uint32; the span of start bars divides 2^32 to within a part in 10^4, so the draw is uniform.
-    """
+    """Step every environment, restarting ended episodes at the start rows of `bits` (uint32)."""
     market, params = data
-    span = jnp.uint32(market.num_bars - 1 - market.first_bar)
-    start_bar = market.first_bar + (bits % span).astype(jnp.int32)
+    start_bar = start_row(bits, market)
     batched = jax.vmap(autoreset_step_at, in_axes=(0, 0, 0, None, None))
     following, result, final = batched(start_bar, state, action, market, params)
     timestep = Timestep(

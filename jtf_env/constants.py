@@ -1,6 +1,7 @@
-"""The numbers in the formulas of the columns, once: JAX and the mirror share rules, not arithmetic. Plain Python.
+"""The numbers in the formulas, once: JAX and the mirror share rules, not arithmetic. Plain Python.
 
-Lengths count bars unless the name says hours. A change of any of them is a new `jtf_env.versions.FEATURES_VERSION`.
+Lengths count bars unless the name says hours. A change of a number in a column is a new
+`jtf_env.versions.FEATURES_VERSION`, of one in orders or rewards a new `ENV_VERSION`.
 """
 
 import math
@@ -64,3 +65,23 @@ STATISTIC_CLIP = 4.0
 
 TREND_HOURS = 4
 RISING_HOURS = 4
+
+# orders and rewards
+
+BREAK_EVEN = 1e-6
+"""A round trip is a win above this profit (fraction of equity); below it float32 cannot tell the sign."""
+MAGNITUDE_CLIP = 2.0
+"""The scaled price move of the magnitude reward counts up to this size, so that one gap does not outweigh a session."""
+MIN_GROWTH = 1e-3
+"""Equity growth of one step is floored here before the logarithm: ruin costs a finite reward."""
+DSR_MIN_STD = 5e-4
+"""Floor of the deviation of the step return (fraction) that the differential Sharpe ratio divides by."""
+DSR_CLIP = 10.0
+"""The differential Sharpe ratio is clipped to +-DSR_CLIP."""
+
+# account3 and position3
+
+RETURN_SCALE = 10.0
+"""The column of the total return is ``tanh(RETURN_SCALE * total_return)``."""
+MIN_EQUITY = 1e-3
+"""position3 sees equity floored at this share of the initial equity: ruin is observed as finite numbers."""

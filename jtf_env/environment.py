@@ -11,9 +11,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jtf_env.account import account_columns
 from jtf_env.actions import LEVELS, next_level_table
+from jtf_env.constants import BREAK_EVEN
 from jtf_env.market import Market
-from jtf_env.orders import BREAK_EVEN, BarPrices, Fill, apply_order, check_stops, select
+from jtf_env.orders import BarPrices, Fill, apply_order, check_stops, select
 from jtf_env.params import EnvParams, RewardWeights
 from jtf_env.rewards import (
     RewardComponents,
@@ -40,6 +42,7 @@ __all__ = [
     "observe",
     "reset",
     "reset_at",
+    "start_row",
     "step",
 ]
 
@@ -88,8 +91,16 @@ def reset_at(bar: jax.Array | int, market: Market, params: EnvParams) -> EnvStat
 
 
 def draw_start_bar(key: jax.Array, market: Market) -> jax.Array:
-    """Draw the start bar (int32) uniformly from ``[first_bar, T - 2]``. Consumes `key`."""
-    return jax.random.randint(key, (), market.first_bar, market.num_bars - 1, jnp.int32)
+    """Draw the start bar (int32) uniformly from the market's start rows. Consumes `key`."""
+    return _read(market.start_rows, jax.random.randint(key, (), 0, market.num_starts, jnp.int32))
+
+
+def start_row(bits: jax.Array, market: Market) -> jax.Array:
+    """Return the start row (int32) of random `bits` (uint32): ``start_rows[bits % num_starts]``.
+
+    2^32 is not a multiple of `num_starts`: the probabilities of two rows differ by a part in ``2^32 / num_starts``.
+    """
+    return _read(market.start_rows, (bits % market.num_starts.astype(jnp.uint32)).astype(jnp.int32))
 
 
 def reset(key: jax.Array, market: Market, params: EnvParams) -> EnvState:
@@ -101,9 +112,9 @@ def step(state: EnvState, action: jax.Array, market: Market, params: EnvParams) 
     """Execute the decision `action` (int32, 0..7) taken at the close of ``state.bar``; end one bar later.
 
     Pure. Order of events: the order fills (open of the next bar, or the close just seen), stops are checked
-    on the next bar, equity is marked at its close. A step from the last bar stays there.
+    on the next bar, equity is marked at its close. A step from the last row of a stretch stays there.
     """
-    bar = jnp.minimum(state.bar + 1, market.num_bars - 1)
+    bar = state.bar + (state.bar < _read(market.segment_end, state.bar)).astype(jnp.int32)
     prices = BarPrices(*(_read(column, bar) for column in (market.open, market.high, market.low, market.close)))
     after, fills = execute(state, action, bar, prices, market, params)
     final, info = mark(state, after, fills, bar, prices.close, params)
@@ -182,10 +193,10 @@ def mark(
 
 
 def endings(state: EnvState, market: Market, params: EnvParams) -> tuple[jax.Array, jax.Array]:
-    """Return ``(terminated, truncated)``: ruin, else the end of the episode length or of the data."""
+    """Return ``(terminated, truncated)``: ruin, else the end of the episode length or of the stretch."""
     terminated = state.equity <= state.peak_equity * (1.0 - params.max_drawdown)
     out_of_steps = (params.episode_bars > 0) & (state.steps >= params.episode_bars)
-    out_of_data = state.bar >= market.num_bars - 1
+    out_of_data = state.bar >= _read(market.segment_end, state.bar)
     return terminated, ~terminated & (out_of_steps | out_of_data)
 
 
@@ -208,8 +219,12 @@ def autoreset_step(
     return autoreset_step_at(draw_start_bar(key, market), state, action, market, params)
 
 
-def observe(market: Market, state: EnvState) -> jax.Array:
-    """Return the observation ``[W, F + C]`` at the state's bar: oldest row first, context in every row."""
+def observe(market: Market, state: EnvState, params: EnvParams) -> jax.Array:
+    """Return the observation ``[W, F + C + E]`` at the state's bar, oldest row first.
+
+    The `C` context columns and the `E` account columns (`account_columns`) are the same in every row.
+    """
     features = jax.lax.dynamic_slice_in_dim(market.features, state.bar - (market.window - 1), market.window)
-    context = jnp.broadcast_to(_read(market.context, state.bar)[None, :], (market.window, market.context.shape[1]))
-    return jnp.concatenate([features, context], axis=1)
+    account = account_columns(state, market.layout, params).astype(features.dtype)
+    constant = jnp.concatenate([_read(market.context, state.bar), account])
+    return jnp.concatenate([features, jnp.broadcast_to(constant, (market.window, constant.shape[0]))], axis=1)

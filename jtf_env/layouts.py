@@ -144,8 +144,11 @@ GROUPS: dict[str, Group] = {
 }  # fmt: skip
 
 BUILT_GROUPS = frozenset(
-    ("base6", "temporal7", "markov12", "reversal3", "extended14", "multi_window9", "hourly_context7")
-)
+    (
+        "base6", "temporal7", "markov12", "reversal3", "extended14", "multi_window9", "hourly_context7",
+        "account3", "position3",
+    )
+)  # fmt: skip
 """Groups that have builders; the rest are declared so that old observation sizes are recognised exactly."""
 
 

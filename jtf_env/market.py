@@ -10,8 +10,10 @@ the natural units of the training bars::
     market = scale_market(natural, scaler)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +22,14 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jtf_env.bars import Bars, check_enough_bars
-from jtf_env.errors import BarsError, LayoutError
+from jtf_env.errors import LayoutError
 from jtf_env.features import BarInputs, bar_inputs, context_table, feature_table
 from jtf_env.layouts import DEFAULT_WINDOW, Group, Layout, get_layout
 from jtf_env.scaler import CLIP, Scaler
+from jtf_env.stretches import Stretch, StretchRows, cut_stretches, stretch_rows
+
+PER_BAR_FIELDS = ("features", "context", "open", "high", "low", "close", "tradable")
+"""Fields of `Market` that are cut and padded row by row."""
 
 
 @jax.tree_util.register_dataclass
@@ -45,6 +51,12 @@ class Market:
     """``[T]`` USD."""
     tradable: Array
     """``[T]`` bool; nothing fills on a bar that is not."""
+    segment_end: Array
+    """``[T]`` int32, last row of the stretch that a row belongs to; -1 for a row in no stretch."""
+    start_rows: Array
+    """``[T]`` int32, rows at which an episode may start, in order of time; the rest repeats the last one."""
+    num_starts: Array
+    """``[]`` int32, how many of `start_rows` count."""
     layout: Layout = field(metadata={"static": True})
     """Static. The columns and their order."""
     window: int = field(metadata={"static": True})
@@ -54,8 +66,8 @@ class Market:
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        """Names of all columns, `features` first, then `context`."""
-        return self.layout.columns
+        """Names of the table's columns, those of `features` first, then those of `context`."""
+        return self.layout.bar_columns + self.layout.context_columns
 
     @property
     def num_bars(self) -> int:
@@ -79,6 +91,7 @@ def build_market(
     """
     layout = get_layout(layout)
     check_enough_bars(bars, layout, window)
+    first_bar = layout.first_bar(window)
     with jax.enable_x64(True):
         inputs = bar_inputs(bars, layout.hour_visibility)
         padded = _tables(inputs, layout.groups, 60 // bars.bar_minutes)
@@ -93,9 +106,10 @@ def build_market(
             low=jnp.asarray(bars.low, dtype),
             close=jnp.asarray(bars.close, dtype),
             tradable=jnp.asarray(bars.tradable),
+            **device_rows(stretch_rows([(first_bar, len(bars))], len(bars))),
             layout=layout,
             window=window,
-            first_bar=layout.first_bar(window),
+            first_bar=first_bar,
         )
 
 
@@ -113,31 +127,39 @@ def scale_market(market: Market, scaler: Scaler, dtype: DTypeLike = jnp.float32)
         return replace(market, features=features.astype(dtype), context=context.astype(dtype), **prices)
 
 
-def market_segment(market: Market, start: int, stop: int) -> Market:
-    """Return the rows an agent deciding at bars ``start .. stop - 2`` reads: ``[start - (window - 1), stop)``.
+def fold_market(market: Market, stretches: Sequence[Stretch], length: int | None = None) -> Market:
+    """Return the rows ``[first start - (window - 1), last stop)`` with decisions in `stretches` only.
 
-    The columns keep what they knew of earlier bars; the new market's `first_bar` is ``window - 1``, the old
-    row `start`. Raises `BarsError` when `start` is before the market's first decision bar or no step fits
-    before `stop`.
+    A stretch ``(start, stop)`` has its decisions at rows ``start .. stop - 2`` and its last mark at ``stop - 1``.
+    The columns keep what they knew of earlier bars. The new market's `first_bar` is ``window - 1``. It is padded
+    to `length` rows with zeros that are untradable and in no stretch: folds of one length share one compiled
+    program. Raises `BarsError` for stretches that do not fit `market`, are out of order or lie in the window of
+    one another, and for a `length` that is too short.
     """
-    if not market.first_bar <= start < stop - 1 < market.num_bars:
-        raise BarsError(
-            f"segment {start}..{stop} does not fit a market of {market.num_bars} bars whose first decision bar "
-            f"is {market.first_bar}; start at or after that bar and leave at least one step before the stop."
-        )
-    rows = slice(start - (market.window - 1), stop)
-    columns = {name: getattr(market, name)[rows] for name in _PER_BAR}
-    return replace(market, **columns, first_bar=market.window - 1)
+    cut = cut_stretches(stretches, np.asarray(market.segment_end), market.window, length)
+    columns = {name: np.asarray(getattr(market, name))[cut.rows] for name in PER_BAR_FIELDS}
+    padded = {name: np.pad(x, [(0, cut.padding)] + [(0, 0)] * (x.ndim - 1)) for name, x in columns.items()}
+    with jax.enable_x64(True):
+        device: dict[str, Any] = {name: jnp.asarray(column) for name, column in padded.items()}
+        return replace(market, **device, **device_rows(cut.marks), first_bar=market.window - 1)
 
 
-_PER_BAR = ("features", "context", "open", "high", "low", "close", "tradable")
+def market_segment(market: Market, start: int, stop: int) -> Market:
+    """Return `fold_market` of the one stretch ``(start, stop)``."""
+    return fold_market(market, [(start, stop)])
+
+
+def device_rows(marks: StretchRows) -> dict[str, Any]:
+    """Return the stretch fields of a `Market` on the device, by name."""
+    return {name: jnp.asarray(rows) for name, rows in marks._asdict().items()}
 
 
 def _moments(scaler: Scaler, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and deviation, each ``[F + C]`` float64, checked against the layout."""
-    if len(scaler.mean) != layout.count:
+    count = len(layout.bar_columns) + len(layout.context_columns)
+    if len(scaler.mean) != count:
         raise LayoutError(
-            f"the scaler has {len(scaler.mean)} columns and layout {layout.name} has {layout.count}; "
+            f"the scaler has {len(scaler.mean)} columns and layout {layout.name} has {count}; "
             f"fit it on a market of that layout."
         )
     return np.asarray(scaler.mean, np.float64), np.asarray(scaler.std, np.float64)

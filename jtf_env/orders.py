@@ -12,8 +12,6 @@ from jtf_env.state import EnvState
 
 TOUCH = 1e-6
 """A price this close to a trigger (fraction) touches it, so that float32 and float64 agree on exact ties."""
-BREAK_EVEN = 1e-6
-"""A round trip is a win above this profit (fraction of equity); below it float32 cannot tell the sign."""
 
 Tree = TypeVar("Tree")
 

@@ -9,16 +9,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from jtf_env.constants import DSR_CLIP, DSR_MIN_STD, MAGNITUDE_CLIP, MIN_GROWTH
 from jtf_env.params import RewardWeights
-
-MAGNITUDE_CLIP = 2.0
-"""The scaled price move counts up to this size, so that one gap does not outweigh a session."""
-MIN_GROWTH = 1e-3
-"""Equity growth of one step is floored here before the logarithm: ruin costs a finite reward."""
-DSR_MIN_STD = 5e-4
-"""Floor of the deviation of the step return (fraction) that the differential Sharpe ratio divides by."""
-DSR_CLIP = 10.0
-"""The differential Sharpe ratio is clipped to +-DSR_CLIP."""
 
 
 @jax.tree_util.register_dataclass

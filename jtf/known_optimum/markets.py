@@ -53,9 +53,10 @@ from jtf.known_optimum.programme import (
 from jtf.splits import EMBARGO_EXTRA, Segment
 from jtf_env.bars import Bars, check_enough_bars, make_bars
 from jtf_env.layouts import DEFAULT_LAYOUT, DEFAULT_WINDOW, get_layout
-from jtf_env.market import Market, build_market, market_segment, scale_market
+from jtf_env.market import Market, build_market, device_rows, market_segment, scale_market
 from jtf_env.params import EnvParams, make_params
 from jtf_env.scaler import fit_scaler
+from jtf_env.stretches import stretch_rows
 
 SIGNAL_COLUMN = "momentum"
 """Bar column that carries the signal of the markets with distractor tables."""
@@ -271,14 +272,16 @@ def _signal_table(rng: np.random.Generator, bars: Bars, signal: np.ndarray, layo
     features = distractor * rng.standard_normal((len(bars), len(chosen.bar_columns)), np.float32)
     context = distractor * rng.standard_normal((len(bars), len(chosen.context_columns)), np.float32)
     features[:, chosen.bar_columns.index(SIGNAL_COLUMN)] = signal
+    first_bar = chosen.first_bar(DEFAULT_WINDOW)
     return Market(
         features=jnp.asarray(features),
         context=jnp.asarray(context),
         **{name: jnp.asarray(getattr(bars, name), jnp.float32) for name in ("open", "high", "low", "close")},
         tradable=jnp.asarray(bars.tradable),
+        **device_rows(stretch_rows([(first_bar, len(bars))], len(bars))),
         layout=chosen,
         window=DEFAULT_WINDOW,
-        first_bar=chosen.first_bar(DEFAULT_WINDOW),
+        first_bar=first_bar,
     )
 
 

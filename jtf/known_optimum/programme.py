@@ -17,6 +17,7 @@ from jtf_env.layouts import DEFAULT_LAYOUT, get_layout
 from jtf_env.mirror import Market
 from jtf_env.mirror.backtest import Backtest, replay, run_backtest
 from jtf_env.params import EnvParams
+from jtf_env.stretches import stretch_rows
 
 TOLERANCE = 1e-7
 """Value iteration stops when the gain is known to this many log-return units a bar (0.001 basis points)."""
@@ -191,7 +192,8 @@ def backtest_actions(bars: Bars, actions: np.ndarray, params: EnvParams, segment
     # A backtest of known actions reads prices only, so the market needs no columns.
     nothing = np.zeros((len(bars), 0))
     prices = (bars.open, bars.high, bars.low, bars.close, bars.tradable)
-    market = Market(nothing, nothing, *prices, get_layout(DEFAULT_LAYOUT), window=1, first_bar=0)
+    rows = stretch_rows([(0, len(bars))], len(bars))
+    market = Market(nothing, nothing, *prices, *rows, get_layout(DEFAULT_LAYOUT), window=1, first_bar=0)
     return run_backtest(market, replay(actions), params, segment.start, segment.stop)
 
 

@@ -12,15 +12,16 @@ from jtf_env.actions import NUM_ACTIONS
 from jtf_env.errors import InputError
 from jtf_env.market import Market
 from jtf_env.params import EnvParams
+from jtf_env.scaler import CLIP
 from jtf_env.state import EnvState, StepInfo
 
 
 class TradingEnv(gymnasium.Env[np.ndarray, np.int64]):
     """One account on `market`; the rules are those of `jtf_env.environment.step`.
 
-    Observations are float32 ``[W * (F + C)]``, the flattened window, oldest bar first; actions are the eight codes of
-    `jtf_env.actions`. ``terminated`` (ruin) and ``truncated`` (end of episode or data) are apart. ``info`` holds the
-    fields of `StepInfo` and the bar index.
+    Observations are float32 ``[W * (F + C + E)]``, the flattened window, oldest bar first. Actions are the eight codes
+    of `jtf_env.actions`. ``terminated`` (ruin) and ``truncated`` (end of episode or stretch) are apart. ``info`` holds
+    the fields of `StepInfo` and the bar index.
 
     Parameters
     ----------
@@ -39,12 +40,14 @@ class TradingEnv(gymnasium.Env[np.ndarray, np.int64]):
         self.params = EnvParams() if params is None else params
         self.render_mode = None
         rows = (market.features, market.context)
-        bound = max(1.0, *(float(np.abs(np.asarray(table)).max(initial=0.0)) for table in rows))
+        account = 1.0 if market.layout.address_only else CLIP
+        bound = max(account, *(float(np.abs(np.asarray(table)).max(initial=0.0)) for table in rows))
         size = market.layout.obs_dim(market.window)
         self.observation_space = gymnasium.spaces.Box(-bound, bound, (size,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(NUM_ACTIONS)
         self._step = jax.jit(environment.step)
         self._observe = jax.jit(environment.observe)
+        self._start_rows = np.asarray(market.start_rows)[: int(market.num_starts)]
         self._state: EnvState | None = None
         if seed is not None:
             super().reset(seed=seed)
@@ -57,12 +60,12 @@ class TradingEnv(gymnasium.Env[np.ndarray, np.int64]):
         options = options or {}
         if unknown := set(options) - {"start_bar"}:
             raise InputError(f"reset option {sorted(unknown)[0]!r} is unknown; the only one is 'start_bar'.")
-        first, last = self.market.first_bar, self.market.num_bars - 2
         bar = options.get("start_bar")
         if bar is None:
-            bar = int(self.np_random.integers(first, last + 1))
-        if not isinstance(bar, int | np.integer) or not first <= bar <= last:
-            raise InputError(f"start_bar {bar!r} is no bar index in {first}..{last}; choose one inside.")
+            bar = self._start_rows[self.np_random.integers(len(self._start_rows))]
+        if not isinstance(bar, int | np.integer) or bar not in self._start_rows:
+            rows = f"{self._start_rows[0]}..{self._start_rows[-1]}"
+            raise InputError(f"start_bar {bar!r} is no bar index an episode may start at; choose one of {rows}.")
         self._state = environment.reset_at(int(bar), self.market, self.params)
         return self._observation(self._state), {"bar": int(bar), "equity": float(self._state.equity)}
 
@@ -78,7 +81,7 @@ class TradingEnv(gymnasium.Env[np.ndarray, np.int64]):
         return observation, float(result.reward), bool(result.terminated), bool(result.truncated), info
 
     def _observation(self, state: EnvState) -> np.ndarray:
-        return np.asarray(self._observe(self.market, state), np.float32).reshape(-1)
+        return np.asarray(self._observe(self.market, state, self.params), np.float32).reshape(-1)
 
 
 def describe(info: StepInfo) -> dict[str, Any]:

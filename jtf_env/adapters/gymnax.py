@@ -25,7 +25,7 @@ class TradingParams:
 
 
 class TradingEnv(gymnax_environment.Environment):
-    """``reset(key, params)`` and ``step(key, state, action, params)`` with observations ``[W, F + C]``.
+    """``reset(key, params)`` and ``step(key, state, action, params)`` with observations ``[W, F + C + E]``.
 
     `market` and `params` only make `default_params`; trainers should pass these as an argument through `jax.jit`,
     because an array captured by a closure becomes a constant of the program. The base class resets by itself and
@@ -44,7 +44,7 @@ class TradingEnv(gymnax_environment.Environment):
     def reset_env(self, key: jax.Array, params: TradingParams) -> tuple[jax.Array, EnvState]:
         """Start at a drawn bar. Consumes `key`."""
         state = environment.reset(key, params.market, params.env)
-        return environment.observe(params.market, state), state
+        return environment.observe(params.market, state, params.env), state
 
     def step_env(
         self, key: jax.Array, state: EnvState, action: jax.Array, params: TradingParams
@@ -52,7 +52,7 @@ class TradingEnv(gymnax_environment.Environment):
         """Execute one decision without reset: ``(observation, state, reward, terminated, info)``; `key` is unused."""
         final, result = environment.step(state, jnp.asarray(action, jnp.int32), params.market, params.env)
         info = {f.name: getattr(result.info, f.name) for f in fields(result.info) if f.name != "components"}
-        return environment.observe(params.market, final), final, result.reward, result.terminated, info
+        return environment.observe(params.market, final, params.env), final, result.reward, result.terminated, info
 
     def is_truncated(self, state: EnvState, params: TradingParams) -> jax.Array:
         """Whether `state` is the end of the episode length or of the data, and not ruin."""
@@ -63,8 +63,8 @@ class TradingEnv(gymnax_environment.Environment):
         return environment.endings(state, params.market, params.env)[0]
 
     def observe(self, key: jax.Array, state: EnvState, action: Any, params: TradingParams) -> jax.Array:
-        """Return the observation ``[W, F + C]``; `key` and `action` are unused."""
-        return environment.observe(params.market, state)
+        """Return the observation ``[W, F + C + E]``; `key` and `action` are unused."""
+        return environment.observe(params.market, state, params.env)
 
     @property
     def name(self) -> str:
@@ -81,6 +81,6 @@ class TradingEnv(gymnax_environment.Environment):
         return spaces.Discrete(NUM_ACTIONS)
 
     def observation_space(self, params: TradingParams | None = None) -> spaces.Box:
-        """Unbounded ``[W, F + C]`` float32."""
+        """Unbounded ``[W, F + C + E]`` float32."""
         market = (params or self._default).market
         return spaces.Box(-jnp.inf, jnp.inf, (market.window, market.layout.count), jnp.float32)

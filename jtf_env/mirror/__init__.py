@@ -1,6 +1,7 @@
 """The NumPy mirror: the same names as `jtf_env`, float64, no JAX; for backtests and live decisions."""
 
-from jtf_env.mirror.backtest import Backtest, Decide, Fill, Observation, replay, run_backtest
+from jtf_env.mirror.account import Observation, account_columns
+from jtf_env.mirror.backtest import Backtest, Decide, Fill, replay, run_backtest
 from jtf_env.mirror.environment import (
     EnvState,
     StepResult,
@@ -9,9 +10,10 @@ from jtf_env.mirror.environment import (
     observe,
     reset,
     reset_at,
+    start_row,
     step,
 )
-from jtf_env.mirror.market import Market, build_market, market_segment, scale_market
+from jtf_env.mirror.market import Market, build_market, fold_market, market_segment, scale_market
 from jtf_env.scaler import Scaler, fit_scaler
 
 __all__ = [
@@ -23,10 +25,12 @@ __all__ = [
     "Observation",
     "Scaler",
     "StepResult",
+    "account_columns",
     "autoreset_step",
     "autoreset_step_at",
     "build_market",
     "fit_scaler",
+    "fold_market",
     "market_segment",
     "observe",
     "replay",
@@ -34,5 +38,6 @@ __all__ = [
     "reset_at",
     "run_backtest",
     "scale_market",
+    "start_row",
     "step",
 ]

@@ -7,19 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jtf_env.errors import InputError
+from jtf_env.mirror.account import Observation
 from jtf_env.mirror.market import Market
 from jtf_env.mirror.orders import Account, BarView, Execution, execute
 from jtf_env.params import EnvParams
-
-
-class Observation(NamedTuple):
-    """What a decision may read: a row of the market, and the account."""
-
-    row: int
-    """Bar whose close the decision is made at; columns of this row and earlier ones may be read."""
-    account: np.ndarray
-    """``[E]`` float64 account columns of the layout; E is 0 for an address-only layout."""
-
 
 Decide = Callable[[Observation], int]
 """The decision at one bar: an observation in, an action (0..7) out."""

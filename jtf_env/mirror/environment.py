@@ -3,13 +3,13 @@
 It makes the same trades on the same actions; `tests/parity` holds the two together.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from jtf_env.actions import LEVELS
+from jtf_env.constants import BREAK_EVEN
+from jtf_env.mirror.account import account_columns
 from jtf_env.mirror.market import Market
-from jtf_env.mirror.orders import BREAK_EVEN, Account, BarView, Execution, execute
+from jtf_env.mirror.orders import BarView, Execution, execute
 from jtf_env.mirror.rewards import (
     RewardComponents,
     differential_sharpe,
@@ -21,59 +21,22 @@ from jtf_env.mirror.rewards import (
     stop_tp_reward,
     weighted_reward,
 )
+from jtf_env.mirror.state import EnvState, StepInfo, StepResult
 from jtf_env.params import EnvParams
 
-
-@dataclass(frozen=True, slots=True)
-class EnvState:
-    """One account at the close of one bar; the fields and units of `jtf_env.environment.EnvState`."""
-
-    bar: int
-    steps: int
-    level: int
-    cash: float
-    units: float
-    entry_price: float
-    cash_at_entry: float
-    equity: float
-    peak_equity: float
-    dsr_mean: float
-    dsr_square: float
-    num_trades: int
-    num_wins: int
-    dropped_orders: int
-
-    @property
-    def account(self) -> Account:
-        """Money and position alone."""
-        return Account(self.cash, self.units, self.level, self.entry_price, self.cash_at_entry)
-
-
-@dataclass(frozen=True, slots=True)
-class StepInfo:
-    """What happened in one step; the fields and units of `jtf_env.environment.StepInfo`."""
-
-    equity: float
-    position: float
-    traded_notional: float
-    cost: float
-    fill_price: float
-    trades_closed: int
-    trade_pnl: float
-    stop_hit: bool
-    take_profit_hit: bool
-    order_dropped: bool
-    components: RewardComponents
-
-
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """Reward and the two endings, apart: ``terminated`` is ruin, ``truncated`` the end of episode or data."""
-
-    reward: float
-    terminated: bool
-    truncated: bool
-    info: StepInfo
+__all__ = [
+    "EnvState",
+    "StepInfo",
+    "StepResult",
+    "autoreset_step",
+    "autoreset_step_at",
+    "draw_start_bar",
+    "observe",
+    "reset",
+    "reset_at",
+    "start_row",
+    "step",
+]
 
 
 def reset_at(bar: int, market: Market, params: EnvParams) -> EnvState:
@@ -98,8 +61,13 @@ def reset_at(bar: int, market: Market, params: EnvParams) -> EnvState:
 
 
 def draw_start_bar(rng: np.random.Generator, market: Market) -> int:
-    """Draw the start bar uniformly from ``[first_bar, T - 2]``."""
-    return int(rng.integers(market.first_bar, market.num_bars - 1))
+    """Draw the start bar uniformly from the market's start rows."""
+    return market.start_rows.item(rng.integers(market.num_starts))
+
+
+def start_row(bits: int, market: Market) -> int:
+    """Return the start row of random `bits` (0 .. 2^32 - 1): ``start_rows[bits % num_starts]``."""
+    return market.start_rows.item(bits % market.num_starts.item())
 
 
 def reset(rng: np.random.Generator, market: Market, params: EnvParams) -> EnvState:
@@ -121,8 +89,11 @@ def view_bar(market: Market, before: int, bar: int) -> BarView:
 
 
 def step(state: EnvState, action: int, market: Market, params: EnvParams) -> tuple[EnvState, StepResult]:
-    """Execute the decision `action` (0..7) taken at the close of ``state.bar``; end one bar later."""
-    bar = min(state.bar + 1, market.num_bars - 1)
+    """Execute the decision `action` (0..7) taken at the close of ``state.bar``; end one bar later.
+
+    A step from the last row of a stretch stays there.
+    """
+    bar = state.bar + 1 if state.bar < market.segment_end.item(state.bar) else state.bar
     view = view_bar(market, state.bar, bar)
     done = execute(state.account, int(action), view, params)
     account = done.account
@@ -190,12 +161,12 @@ def describe(
 
 
 def endings(state: EnvState, market: Market, params: EnvParams) -> tuple[bool, bool]:
-    """Return ``(terminated, truncated)``: ruin, else the end of the episode length or of the data."""
+    """Return ``(terminated, truncated)``: ruin, else the end of the episode length or of the stretch."""
     if state.equity <= 0 or state.equity <= state.peak_equity - params.max_drawdown * state.peak_equity:
         return True, False
     if params.episode_bars > 0 and state.steps >= params.episode_bars:
         return False, True
-    return False, state.bar >= market.num_bars - 1
+    return False, state.bar >= market.segment_end.item(state.bar)
 
 
 def autoreset_step_at(
@@ -215,8 +186,11 @@ def autoreset_step(
     return autoreset_step_at(draw_start_bar(rng, market), state, action, market, params)
 
 
-def observe(market: Market, state: EnvState) -> np.ndarray:
-    """Return the observation ``[W, F + C]`` at the state's bar: oldest row first, context in every row."""
+def observe(market: Market, state: EnvState, params: EnvParams) -> np.ndarray:
+    """Return the observation ``[W, F + C + E]`` at the state's bar, oldest row first.
+
+    The `C` context columns and the `E` account columns (`account_columns`) are the same in every row.
+    """
     rows = market.features[state.bar - market.window + 1 : state.bar + 1]
-    context = np.repeat(market.context[state.bar][None, :], market.window, axis=0)
-    return np.hstack([rows, context])
+    constant = np.hstack([market.context[state.bar], account_columns(state, market.layout, params)])
+    return np.hstack([rows, np.repeat(constant[None, :], market.window, axis=0)])

@@ -1,15 +1,18 @@
 """The market as NumPy float64 tables: names and fields of `jtf_env.market`, independent arithmetic."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from jtf_env.bars import Bars, check_enough_bars
-from jtf_env.errors import BarsError, LayoutError
+from jtf_env.errors import LayoutError
 from jtf_env.layouts import DEFAULT_LAYOUT, DEFAULT_WINDOW, Layout, get_layout
 from jtf_env.mirror.features import build_group
 from jtf_env.mirror.hourly import hourly_context
 from jtf_env.scaler import CLIP, Scaler
+from jtf_env.stretches import Stretch, cut_stretches, stretch_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +33,12 @@ class Market:
     """``[T]`` USD."""
     tradable: np.ndarray
     """``[T]`` bool, False where nothing fills."""
+    segment_end: np.ndarray
+    """``[T]`` int32, last row of the stretch that a row belongs to; -1 for a row in no stretch."""
+    start_rows: np.ndarray
+    """``[T]`` int32, rows at which an episode may start, in order of time; the rest repeats the last one."""
+    num_starts: np.ndarray
+    """``[]`` int32, how many of `start_rows` count."""
     layout: Layout
     window: int
     """Bars in an observation."""
@@ -39,7 +48,7 @@ class Market:
     @property
     def column_names(self) -> tuple[str, ...]:
         """Names of the columns of ``features`` and ``context``, in observation order."""
-        return self.layout.columns
+        return self.layout.bar_columns + self.layout.context_columns
 
     @property
     def num_bars(self) -> int:
@@ -65,6 +74,7 @@ def build_market(
     check_enough_bars(bars, layout, window)
     features = [build_group(group, bars) for group in layout.groups if group.source == "bar"]
     context = [hourly_context(bars, layout.hour_visibility) for group in layout.groups if group.source == "context"]
+    first_bar = layout.first_bar(window)
     market = Market(
         features=np.concatenate(features, axis=1),
         context=np.concatenate([np.zeros((len(bars), 0)), *context], axis=1),
@@ -73,9 +83,10 @@ def build_market(
         low=bars.low.astype(np.float64),
         close=bars.close.astype(np.float64),
         tradable=bars.tradable.astype(bool),
+        **stretch_rows([(first_bar, len(bars))], len(bars))._asdict(),
         layout=layout,
         window=window,
-        first_bar=layout.first_bar(window),
+        first_bar=first_bar,
     )
     return market if scaler is None else scale_market(market, scaler)
 
@@ -95,22 +106,25 @@ def scale_market(market: Market, scaler: Scaler) -> Market:
     )
 
 
-def market_segment(market: Market, start: int, stop: int) -> Market:
-    """Return rows ``[start - (window - 1), stop)``: what an agent deciding at ``start .. stop - 2`` reads.
+def fold_market(market: Market, stretches: Sequence[Stretch], length: int | None = None) -> Market:
+    """Return the rows ``[first start - (window - 1), last stop)`` with decisions in `stretches` only.
 
-    Raises `BarsError` when `start` is before the market's first decision bar or no step fits before `stop`.
+    A stretch ``(start, stop)`` has its decisions at rows ``start .. stop - 2`` and its last mark at ``stop - 1``.
+    The market is padded to `length` rows with zeros that are untradable and in no stretch. Raises `BarsError` for
+    stretches that do not fit `market`, are out of order or lie in the window of one another, and for a `length`
+    that is too short.
     """
-    if not market.first_bar <= start < stop - 1 < market.num_bars:
-        raise BarsError(
-            f"segment [{start}, {stop}) does not lie inside the decision bars [{market.first_bar}, "
-            f"{market.num_bars}) with two bars at least; use more bars or another split."
-        )
-    rows = slice(start - (market.window - 1), stop)
-    return replace(
-        market,
-        **{name: getattr(market, name)[rows] for name in PER_BAR_FIELDS},
-        first_bar=market.window - 1,
-    )
+    cut = cut_stretches(stretches, market.segment_end, market.window, length)
+    columns: dict[str, Any] = {}
+    for name in PER_BAR_FIELDS:
+        kept = getattr(market, name)[cut.rows]
+        columns[name] = np.concatenate([kept, np.zeros((cut.padding, *kept.shape[1:]), kept.dtype)])
+    return replace(market, **columns, **cut.marks._asdict(), first_bar=market.window - 1)
+
+
+def market_segment(market: Market, start: int, stop: int) -> Market:
+    """Return `fold_market` of the one stretch ``(start, stop)``."""
+    return fold_market(market, [(start, stop)])
 
 
 def _standardise(table: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:

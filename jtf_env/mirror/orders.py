@@ -7,7 +7,6 @@ from jtf_env.actions import LEVELS, next_level_table
 from jtf_env.params import EnvParams
 
 TOUCH = 1e-6
-BREAK_EVEN = 1e-6
 
 
 class Account(NamedTuple):

@@ -3,12 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from jtf_env.constants import DSR_CLIP, DSR_MIN_STD, MAGNITUDE_CLIP, MIN_GROWTH
 from jtf_env.params import RewardWeights
-
-MAGNITUDE_CLIP = 2.0
-MIN_GROWTH = 1e-3
-DSR_MIN_STD = 5e-4
-DSR_CLIP = 10.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from jtf_env.layouts import get_layout
-from jtf_env.market import Market
+from jtf_env.layouts import Layout, get_layout
+from jtf_env.market import Market, device_rows
 from jtf_env.mirror.market import Market as MirrorMarket
+from jtf_env.stretches import stretch_rows
 
 Prices = dict[str, np.ndarray]
 
@@ -34,7 +35,7 @@ def bar_prices(rows: Sequence[Sequence[float]], tradable: Sequence[bool] | None 
     return prices
 
 
-def make_markets(prices: Prices, window: int = 3, layout: str = "v5.6.0") -> tuple[Market, MirrorMarket]:
+def make_markets(prices: Prices, window: int = 3, layout: str | Layout = "v5.6.0") -> tuple[Market, MirrorMarket]:
     """The same prices and random feature columns as a JAX market and as a mirror market."""
     shape = get_layout(layout)
     num_bars = len(prices["close"])
@@ -44,6 +45,7 @@ def make_markets(prices: Prices, window: int = 3, layout: str = "v5.6.0") -> tup
         "context": rng.standard_normal((num_bars, len(shape.columns_from("context")))),
     }
     arrays = {**tables, **prices}
+    rows = stretch_rows([(window - 1, num_bars)], num_bars)
     static = {"layout": shape, "window": window, "first_bar": window - 1}
     device = {name: jnp.asarray(array, bool if name == "tradable" else jnp.float32) for name, array in arrays.items()}
-    return Market(**device, **static), MirrorMarket(**arrays, **static)
+    return Market(**device, **device_rows(rows), **static), MirrorMarket(**arrays, **rows._asdict(), **static)

@@ -84,12 +84,12 @@ def test_the_decision_at_bar_i_uses_bars_up_to_i_only(market):
         },
     )
     state = reset_at(bar, market, FREE)
-    chex.assert_trees_all_equal(observe(market, state), observe(changed, state))
+    chex.assert_trees_all_equal(observe(market, state, FREE), observe(changed, state, FREE))
     chex.assert_trees_all_equal(state, reset_at(bar, changed, FREE))
 
 
 def test_the_observation_is_the_window_that_ends_at_bar_i_with_the_context_of_bar_i_in_every_row(market):
-    observation = observe(market, reset_at(150, market, FREE))
+    observation = observe(market, reset_at(150, market, FREE), FREE)
     assert observation.shape == (3, 58)
     np.testing.assert_array_equal(observation[:, :51], market.features[148:151])
     np.testing.assert_array_equal(observation[:, 51:], np.tile(market.context[150], (3, 1)))
@@ -422,7 +422,7 @@ def test_stops_do_not_fill_on_an_untradable_bar():
 def test_step_observe_and_reset_are_identical_eager_and_jitted(market, states):
     state, action, key = one(states), jnp.int32(codes.SELL_50), jax.random.key(4)
     assert_same(environment.step(state, action, market, FREE), step(state, action, market, FREE))
-    chex.assert_trees_all_equal(observe(market, state), jax.jit(observe)(market, state))
+    chex.assert_trees_all_equal(observe(market, state, FREE), jax.jit(observe)(market, state, FREE))
     chex.assert_trees_all_equal(reset(key, market, FREE), jax.jit(reset)(key, market, FREE))
 
 
@@ -431,7 +431,7 @@ def test_step_observe_and_reset_are_identical_jitted_and_vmapped(market, states)
     keys = jax.random.split(jax.random.key(4), 512)
     together = (
         step_batch(states, actions, market, FREE),
-        jax.jit(jax.vmap(observe, (None, 0)))(market, states),
+        jax.jit(jax.vmap(observe, (None, 0, None)))(market, states, FREE),
         jax.jit(jax.vmap(reset, (0, None, None)))(keys, market, FREE),
     )
     observe_one, reset_one = jax.jit(observe), jax.jit(reset)
@@ -439,7 +439,7 @@ def test_step_observe_and_reset_are_identical_jitted_and_vmapped(market, states)
         state = one(states, i)
         alone = (
             step(state, actions[i], market, FREE),
-            observe_one(market, state),
+            observe_one(market, state, FREE),
             reset_one(keys[i], market, FREE),
         )
         assert_same(alone, one(together, i))
@@ -463,7 +463,7 @@ def test_reset_step_and_observe_each_trace_once(market):
     state = reset_once(jax.random.key(0), market, FREE)
     for i in range(4):
         params = replace(FREE, fee=0.001 * i, episode_bars=i, reward=replace(FREE.reward, pnl=0.1 * i))
-        observe_once(market, state)
+        observe_once(market, state, params)
         state, _ = step_once(state, jnp.int32(i), market, params)
         state, _, _ = restart_once(jax.random.key(i), state, jnp.int32(i), market, params)
         reset_once(jax.random.key(i), market, params)
@@ -496,5 +496,5 @@ def test_the_numpy_mirror_makes_the_same_trades_on_the_same_actions():
 
 def test_the_mirror_observes_the_same_window():
     market, mirrored = make_markets(random_prices(60, seed=11))
-    expected = mirror_environment.observe(mirrored, mirror_environment.reset_at(40, mirrored, FREE))
-    np.testing.assert_allclose(observe(market, reset_at(40, market, FREE)), expected, 1e-6)
+    expected = mirror_environment.observe(mirrored, mirror_environment.reset_at(40, mirrored, FREE), FREE)
+    np.testing.assert_allclose(observe(market, reset_at(40, market, FREE), FREE), expected, 1e-6)

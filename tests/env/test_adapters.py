@@ -50,11 +50,11 @@ def test_gymnasium_spaces_are_a_flat_float32_box_and_eight_actions(env):
 def test_gymnasium_steps_like_the_environment_and_says_what_happened(env, market):
     observation, info = env.reset(options={"start_bar": 20})
     state = environment.reset_at(20, market, PARAMS)
-    np.testing.assert_array_equal(observation, np.ravel(environment.observe(market, state)))
+    np.testing.assert_array_equal(observation, np.ravel(environment.observe(market, state, PARAMS)))
     assert info == {"bar": 20, "equity": 100_000.0}
     observation, reward, _, _, info = env.step(np.int64(BUY_75))
     state, result = environment.step(state, jnp.int32(BUY_75), market, PARAMS)
-    np.testing.assert_array_equal(observation, np.ravel(environment.observe(market, state)))
+    np.testing.assert_array_equal(observation, np.ravel(environment.observe(market, state, PARAMS)))
     np.testing.assert_allclose(reward, result.reward, 1e-5)
     assert info["equity"] == pytest.approx(float(result.info.equity)) and info["bar"] == 21
     assert info["reward/pnl"] == pytest.approx(float(result.info.components.pnl), rel=1e-4)
@@ -105,10 +105,10 @@ def test_gymnax_steps_and_resets_through_the_base_class(market):
         observation, after, reward, terminated, truncated, info = env.step(jax.random.key(i), state, BUY_75, params)
         final, result = environment.step(state, jnp.int32(BUY_75), market, PARAMS)
         np.testing.assert_allclose(reward, result.reward, 1e-4, 1e-4)
-        np.testing.assert_array_equal(info["final_observation"], environment.observe(market, final))
+        np.testing.assert_array_equal(info["final_observation"], environment.observe(market, final, PARAMS))
         state = after
     assert bool(truncated) and not bool(terminated) and int(state.steps) == 0
-    np.testing.assert_array_equal(observation, environment.observe(market, state))
+    np.testing.assert_array_equal(observation, environment.observe(market, state, PARAMS))
 
 
 def test_gymnax_truncation_gives_way_to_ruin(market):

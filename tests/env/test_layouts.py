@@ -46,7 +46,7 @@ def test_an_unknown_layout_is_refused_naming_the_known_ones():
 
 
 def test_a_layout_without_builders_is_refused_naming_one_that_has_them():
-    with pytest.raises(LayoutError, match=r"account3.*v5\.5\.0 or v5\.6\.0"):
+    with pytest.raises(LayoutError, match=r"base7.*v5\.5\.0 or v5\.6\.0"):
         get_layout("v2.4.0")
 
 

@@ -29,7 +29,7 @@ print(" ".join(sorted(name for name in sys.modules if name.startswith("jtf_env."
 
 SHARED = {
     "actions", "assets", "bars", "constants", "errors", "layouts", "oddities", "params", "scaler", "sessions",
-    "versions",
+    "stretches", "versions",
 }  # fmt: skip
 """Rules without arithmetic, or arithmetic that must live once; everything else the mirror writes itself."""
 

@@ -9,6 +9,7 @@ import pytest
 
 from jtf_env import actions as codes
 from jtf_env import environment, rewards
+from jtf_env.constants import DSR_CLIP, MAGNITUDE_CLIP
 from jtf_env.params import REWARD_PRESETS, EnvParams, RewardWeights
 from jtf_env.rewards import RewardComponents
 from tests.contract.helpers import bar_prices, make_markets, random_prices
@@ -45,7 +46,7 @@ def test_magnitude_is_exposure_times_the_scaled_move():
 
 
 def test_magnitude_is_clipped():
-    assert rewards.magnitude_reward(jnp.float32(0.5), jnp.float32(0.3), 100.0) == 0.5 * rewards.MAGNITUDE_CLIP
+    assert rewards.magnitude_reward(jnp.float32(0.5), jnp.float32(0.3), 100.0) == 0.5 * MAGNITUDE_CLIP
 
 
 def test_the_move_that_direction_and_magnitude_reward_starts_at_the_fill():
@@ -99,7 +100,7 @@ def test_the_differential_sharpe_ratio_stays_bounded_after_a_flat_stretch():
     for growth in (0.01, *[0.0] * 300, 0.03, 0.03, -0.03):
         ratio, mean, square = rewards.differential_sharpe(jnp.float32(growth), mean, square, 0.05)
         largest = max(largest, abs(float(ratio)))
-    assert 0 < largest <= rewards.DSR_CLIP
+    assert 0 < largest <= DSR_CLIP
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
