@@ -1,7 +1,9 @@
 """The console script ``jtf``: the same verbs as the modules, ``jtf train`` is ``python -m jtf.train``."""
 
 import sys
-from importlib import import_module
+from importlib import import_module, metadata
+
+from jtf.errors import EXIT_USER_ERROR, run_command
 
 VERBS = {
     "train": "train one policy for one symbol; validate, backtest and save it",
@@ -13,19 +15,21 @@ VERBS = {
 def usage() -> str:
     """Return the list of verbs."""
     lines = [f"  {verb:<10}{help_text}" for verb, help_text in VERBS.items()]
-    return "\n".join(["usage: jtf VERB [OPTIONS]", "", *lines, "", "jtf VERB --help lists the options of a verb."])
+    about = ["jtf VERB --help lists the options of a verb.", "jtf --version prints the version."]
+    return "\n".join(["usage: jtf VERB [OPTIONS]", "", *lines, "", *about])
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb and return its exit code."""
     args = sys.argv[1:] if argv is None else argv
     if not args or args[0] in ("-h", "--help"):
-        print(usage())
-        return 0
+        return run_command(lambda: print(usage()))
+    if args[0] == "--version":
+        return run_command(lambda: print(f"jtf {metadata.version('jtf')}"))
     verb, *rest = args
     if verb not in VERBS:
         print(f"error: {verb!r} is not a verb of jtf; known are {', '.join(VERBS)}.", file=sys.stderr)
-        return 2
+        return EXIT_USER_ERROR
     return import_module(f"jtf.{verb}").main(rest)
 
 

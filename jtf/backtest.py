@@ -9,12 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import tyro
-from rich.console import Console
 
-from jtf.console import print_metrics
+from jtf.console import Terminal, print_metrics
 from jtf.data import bars_sha256, load_bars
 from jtf.errors import UserError, run_command
+from jtf.flags import parse_flags
 from jtf.models.policy import Policy
 from jtf.models.policy_file import FILE_NAME, load_policy
 from jtf.results.evaluation import evaluate, evaluate_baselines, ruin_note
@@ -35,11 +34,11 @@ class BacktestConfig:
     """Segment of the training run's split; all: every bar a decision can be made on. Default: test, or with --data,
     --start or --end all."""
     data: Path | None = None
-    """Other bars than the run's: a folder or file, as in training."""
+    """Other bars than the run's: a folder or file, as in training. Default: the run's own bars."""
     start: str | None = None
-    """First decision at or after this UTC time, e.g. 2024-01-31 (instead of a segment)."""
+    """First decision at or after this UTC time, e.g. 2024-01-31 (instead of a segment). Default: the first bar."""
     end: str | None = None
-    """Bars before this UTC time only."""
+    """Bars before this UTC time only. Default: the last bar."""
     name: str | None = None
     """Name of the folder under RUN/backtests. Default: the segment, or the span."""
 
@@ -51,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_from_args(argv: Sequence[str] | None) -> None:
     """Parse, replay, write and print."""
-    config = tyro.cli(BacktestConfig, args=argv, prog="jtf backtest")
+    config = parse_flags(BacktestConfig, argv, "jtf backtest")
     config = resolve_segment(config)
     stored = read_config(config.run)
     policy = load_policy(config.run / BEST / FILE_NAME)
@@ -80,7 +79,7 @@ def run_from_args(argv: Sequence[str] | None) -> None:
     write_trades(folder / "trades.csv", backtest_trades(backtest, policy.env_params), bars)
     write_json(folder / "metrics.json", record)
 
-    console = Console()
+    console = Terminal()
     kind = "SYNTHETIC bars" if synthetic else bars.source
     columns = {"policy": metrics, "buy and hold": baselines["buy_and_hold"]}
     print_metrics(console, columns, f"{policy.symbol} on {kind}: {span[0]} to {span[1]}")

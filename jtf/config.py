@@ -2,8 +2,8 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from typing import Any, Literal
 import tyro
 
 from jtf.errors import UserError
+from jtf.flags import errors_name_flags, parse_flags
 from jtf.results.run_directory import json_ready, read_config
 from jtf.splits import SplitConfig
 from jtf_env.assets import AssetClass
@@ -43,19 +44,19 @@ class RewardConfig:
     preset: Literal["composite", "log_return"] = "composite"
     """Named set of weights."""
     pnl: float | None = None
-    """Weight of the net log return of equity. Default: the preset's, as for all weights below."""
+    """Weight of the net log return of equity. Default: the preset's."""
     direction: float | None = None
-    """Weight of held exposure times the sign of the price move."""
+    """Weight of held exposure times the sign of the price move. Default: the preset's."""
     dsr: float | None = None
-    """Weight of the differential Sharpe ratio."""
+    """Weight of the differential Sharpe ratio. Default: the preset's."""
     stop_tp: float | None = None
-    """Weight of stop-loss (-1) and take-profit (+1) fills."""
+    """Weight of stop-loss (-1) and take-profit (+1) fills. Default: the preset's."""
     slippage: float | None = None
-    """Weight of the costs paid, negative."""
+    """Weight of the costs paid, negative. Default: the preset's."""
     magnitude: float | None = None
-    """Weight of held exposure times the size of the price move."""
+    """Weight of held exposure times the size of the price move. Default: the preset's."""
     drawdown: float | None = None
-    """Weight of the current drawdown, negative."""
+    """Weight of the current drawdown, negative. Default: the preset's."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,11 @@ class EnvConfig:
     """The market's rules: costs, fills, stops, endings, reward."""
 
     fee: float | None = None
-    """Fee on the traded notional, a side (fraction). Default by asset class: 0 for US equity, 0.0025 for crypto."""
+    """Fee on the traded notional, a side (fraction). Default: 0 for US equity, 0.0025 for crypto."""
     slippage: float | None = None
-    """How far a fill is moved against the trader (fraction). Default by asset class: 0.0002 for both."""
+    """How far a fill is moved against the trader (fraction). Default: 0.0002."""
     allow_short: bool | None = None
-    """Whether SELL goes through zero into a short. Default by asset class: yes for US equity, no for crypto (spot)."""
+    """Whether SELL goes through zero into a short. Default: yes for US equity, no for crypto (spot)."""
     fill: Fill = EnvParams.fill
     """Where an order decided at the close of a bar fills: open of the next bar, or that close."""
     initial_equity: float = EnvParams.initial_equity
@@ -102,11 +103,11 @@ class RunConfig:
     """Train one trading policy for one symbol; validate, backtest and save it."""
 
     symbol: str = ""
-    """Symbol to train, e.g. CLSK, SPY, BTC/USD, BTCUSDT."""
+    """Symbol to train, e.g. CLSK, SPY, BTC/USD, BTCUSDT. Default: none, it must be named."""
     data: Path | None = None
     """Folder of SYMBOL_15Min.parquet (or .csv) files, or one such file. Default: the built-in SYNTHETIC market."""
     mode: Mode = "smoke"
-    """How long to train: 200k, 10M, 50M, 100M, 200M or 500M environment steps; about ten validations each."""
+    """How long to train, --ppo.total-steps in one word: 200k, 10M, 50M, 100M, 200M or 500M environment steps."""
     layout: str = DEFAULT_LAYOUT
     """Observation layout: v5.6.0 (58 columns, with hourly context) or v5.5.0 (51, without)."""
     seed: int = 0
@@ -114,15 +115,15 @@ class RunConfig:
     out: Path = Path("runs")
     """Folder of the run directories."""
     resume: Path | None = None
-    """Run directory to continue, with its own settings; flags that contradict them are refused."""
+    """Run directory to continue, with its own settings; flags that contradict them are refused. Default: a new run."""
     window: int = DEFAULT_WINDOW
     """Bars the policy sees at once."""
     hour_visibility: HourVisibility = "previous"
     """previous: a bar sees the hour before its own. at_close: the bar that closes an hour sees that hour."""
     asset_class: AssetClass | None = None
-    """Overrides what the symbol's spelling says (BTC-USD, BTC/USD, BTCUSD, SOLUSDC: crypto; else us_equity)."""
+    """Calendar, costs and shorting. Default: as the symbol is spelled; BTC-USD, BTC/USD, BTCUSD, SOLUSDC are crypto."""
     extended_hours: bool = False
-    """Keep bars outside regular hours (default: dropped, with a count)."""
+    """Keep bars outside regular hours; otherwise they are dropped and counted."""
     allow_jumps: bool = False
     """Use bars although a price jumps (an unadjusted split) or spikes (a bad tick) by over 35 %, crypto 50 %."""
     ppo: LearnerConfig = field(default_factory=LearnerConfig)
@@ -140,11 +141,13 @@ def parse_config(args: Sequence[str] | None = None, prog: str = "jtf train") -> 
     The mode is read first, since it decides the default of ``--ppo.total-steps``. With ``--resume`` the defaults
     are the run's own settings, and any flag that changes one of them is refused (`UserError`).
     """
-    first = tyro.cli(RunConfig, args=args, prog=prog)
+    args = sys.argv[1:] if args is None else args
+    # Help waits for the second reading: it shows the defaults of the mode, or of the run to resume.
+    first = parse_flags(RunConfig, [token for token in args if token not in ("-h", "--help")], prog)
     if first.resume is not None:
         return _resumed_config(first.resume, args, prog)
     default = RunConfig(ppo=LearnerConfig(total_steps=MODE_STEPS[first.mode]))
-    config = tyro.cli(RunConfig, args=args, prog=prog, default=default)
+    config = parse_flags(RunConfig, args, prog, default)
     return check_run_config(replace(config, ppo=replace(config.ppo, seed=config.seed)))
 
 
@@ -159,20 +162,11 @@ def check_run_config(config: RunConfig) -> RunConfig:
     if config.window < 2:
         raise UserError(f"--window {config.window} must be at least 2.")
     run_layout(config)
-    with named_flag("--ppo.", ConfigError):
+    with errors_name_flags(PPOConfig, "ppo.", ConfigError):
         check_config(config.ppo)
-    with named_flag("--env.", ParamsError):
+    with errors_name_flags(EnvParams, "env.", ParamsError):
         env_params(config, config.asset_class or "us_equity")
     return config
-
-
-@contextmanager
-def named_flag(prefix: str, kind: type[Exception]) -> Iterator[None]:
-    """Turn an error that starts with a field's name into one that starts with its flag."""
-    try:
-        yield
-    except kind as error:
-        raise UserError(f"{prefix}{error}") from None
 
 
 def run_layout(config: RunConfig) -> Layout:
@@ -220,9 +214,9 @@ def _build(cls: type, values: dict[str, Any], nested: dict[str, type], where: st
     return cls(**built)
 
 
-def _resumed_config(run: Path, args: Sequence[str] | None, prog: str) -> RunConfig:
+def _resumed_config(run: Path, args: Sequence[str], prog: str) -> RunConfig:
     stored = config_from_dict(read_config(run)["config"], str(run / "config.json"))
-    typed = tyro.cli(RunConfig, args=args, prog=prog, default=replace(stored, resume=run))
+    typed = parse_flags(RunConfig, args, prog, replace(stored, resume=run))
     changed = [name for name in differing_flags(stored, typed) if name.split(".")[0] not in RESUMABLE_CHANGES]
     if changed:
         raise UserError(

@@ -18,6 +18,15 @@ FRACTIONS = ("total_return", "max_drawdown", "win_rate", "exposure", "hold_share
 STATUS_STYLE = {"APPROVED": "bold green", "REVIEW": "bold yellow", "DROP": "bold red"}
 
 
+class Terminal(Console):
+    """A console whose broken pipe (``| head -1``) is an error that `jtf.errors.run_command` ends silently."""
+
+    def on_broken_pipe(self) -> None:
+        """Stop printing and raise the error, where rich would exit with code 1."""
+        self.quiet = True
+        raise BrokenPipeError
+
+
 class Progress:
     """The live line of a training run; on anything but a terminal a plain line at every validation.
 

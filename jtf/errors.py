@@ -1,6 +1,7 @@
 """One sentence on stderr and exit code 2 for everything a user can cause; a traceback is a bug."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 
@@ -8,6 +9,8 @@ from jtf_env.errors import InputError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+"""What a shell reports of a command whose reader went away, e.g. ``| head -1``: 128 + SIGPIPE."""
 
 
 class UserError(ValueError):
@@ -34,9 +37,26 @@ def describe_os_error(error: OSError) -> str:
 
 
 def run_command(command: Callable[[], int | None]) -> int:
-    """Run `command` and return its exit code; a user's mistake is printed as one sentence, code 2."""
+    """Run `command` and return its exit code; a user's mistake is printed as one sentence, code 2.
+
+    Output nobody reads any more ends the command silently.
+    """
+    try:
+        try:
+            return _exit_code(command)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered must not fail again while Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+
+
+def _exit_code(command: Callable[[], int | None]) -> int:
     try:
         return command() or 0
+    except BrokenPipeError:
+        raise
     except KeyboardInterrupt:
         print("interrupted.", file=sys.stderr)
         return EXIT_INTERRUPTED

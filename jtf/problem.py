@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jtf.config import RunConfig, env_params, learner_config, named_flag, run_layout
+from jtf.config import RunConfig, env_params, learner_config, run_layout
 from jtf.data import bars_sha256, load_bars
 from jtf.data.check import notes_on_bars, refuse_bars
 from jtf.environment import TradingData, make_environment, make_validation, on_device
+from jtf.flags import errors_name_flags
 from jtf.results.metrics import annualisation
 from jtf.splits import Segment, split_bars
 from jtf_env.bars import Bars, check_enough_bars
@@ -64,9 +65,9 @@ def prepare(config: RunConfig) -> Task:
     refuse_bars(bars, config.allow_jumps)
     check_enough_bars(bars, layout, config.window)
     segments = split_bars(len(bars), layout.first_bar(config.window), config.window, config.split)
-    with named_flag("--env.", ParamsError):
+    with errors_name_flags(EnvParams, "env.", ParamsError):
         params = env_params(config, bars.asset_class)
-    with named_flag("--ppo.", ConfigError):
+    with errors_name_flags(PPOConfig, "ppo.", ConfigError):
         learner = resolve(
             learner_config(config.ppo), jax.default_backend(), layout.address_only, len(segments["train"])
         )

@@ -17,10 +17,10 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import tyro
 
 from jtf.environment import make_environment, make_validation
 from jtf.errors import run_command
+from jtf.flags import parse_flags
 from jtf.known_optimum.markets import MARKETS, KnownOptimumMarket
 from jtf.known_optimum.programme import backtest_actions
 from jtf.models.policy import trunk_outputs
@@ -125,7 +125,7 @@ FULL = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 1 where an check was failed."""
-    return run_command(lambda: run(tyro.cli(SelftestConfig, args=argv, prog="jtf selftest", description=__doc__)))
+    return run_command(lambda: run(parse_flags(SelftestConfig, argv, "jtf selftest", description=__doc__)))
 
 
 def run(config: SelftestConfig) -> int:

@@ -13,9 +13,10 @@ from typing import Any
 from rich.console import Console
 
 from jtf.config import RunConfig, config_to_dict, parse_config
-from jtf.console import Progress, number, print_metrics, print_settings, print_verdict
+from jtf.console import Progress, Terminal, number, print_metrics, print_settings, print_verdict
 from jtf.data.synthetic import synthetic_market
 from jtf.errors import EXIT_INTERRUPTED, UserError, run_command
+from jtf.flags import errors_name_flags
 from jtf.models.policy import Policy
 from jtf.models.policy_file import FILE_NAME, params_sha256, save_policy
 from jtf.problem import Task, device_name, notes, prepare
@@ -40,13 +41,14 @@ from jtf_env.layouts import Layout
 from jtf_env.mirror.backtest import replay
 from jtf_ppo import PPOConfig
 from jtf_ppo import train as train_policy
+from jtf_ppo.errors import LearnerError
 from jtf_ppo.rows import partition
 from jtf_ppo.types import TrainResult
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    return run_command(lambda: run(parse_config(argv), Console()))
+    return run_command(lambda: run(parse_config(argv), Terminal()))
 
 
 def run(config: RunConfig, console: Console) -> int:
@@ -189,18 +191,19 @@ def learn(task: Task, directory: Path, console: Console, log: MetricsLog, stop: 
             if is_best:
                 save_best(task, params, directory)
 
-        return train_policy(
-            task.environment,
-            task.training_data,
-            task.learner,
-            validation=task.validation,
-            directory=directory,
-            resume=task.config.resume is not None,
-            identity=task.identity,
-            on_update=on_update,
-            on_validation=on_validation,
-            should_stop=stop,
-        )
+        with errors_name_flags(PPOConfig, "ppo.", LearnerError):
+            return train_policy(
+                task.environment,
+                task.training_data,
+                task.learner,
+                validation=task.validation,
+                directory=directory,
+                resume=task.config.resume is not None,
+                identity=task.identity,
+                on_update=on_update,
+                on_validation=on_validation,
+                should_stop=stop,
+            )
 
 
 def make_policy(task: Task, params: dict[str, Any]) -> Policy:

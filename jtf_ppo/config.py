@@ -18,13 +18,13 @@ class PPOConfig:
     total_steps: int = 200_000
     """Environment steps of the whole run, all environments together."""
     num_envs: int | None = None
-    """Environments stepped side by side. Default: by device and total_steps."""
+    """Environments stepped side by side. Default: by device and length of the run."""
     num_steps: int = 128
     """Steps per environment between two updates."""
     update_epochs: int = 10
     """Passes over each rollout."""
     minibatch_size: int | None = None
-    """Samples (engine samples) or bars (engine rows) per optimiser step. Default: by device."""
+    """Samples (engine samples) or rows (engine rows) per optimiser step. Default: by device."""
     learning_rate: float = 3e-4
     """Peak learning rate of Adam."""
     warmup_fraction: float = 0.05
@@ -46,14 +46,16 @@ class PPOConfig:
     target_kl: float = 0.0
     """Epochs of an update stop once the mean KL from the old policy exceeds this; 0 is off."""
     engine: Engine = "auto"
-    """bars: the batch as per-bar sums (exact; needs observations that are bar addresses). samples: ordinary PPO."""
+    """rows: sums over the samples of each row, exact, for observations that are row addresses. samples: ordinary PPO.
+    Default: rows where they can be used."""
     first_layer: FirstLayer = "auto"
-    """How the row engine applies the window layer: gathered windows, convolution, or overlap-save Fourier products."""
+    """How the row engine applies the window layer: gathered windows, convolution, or overlap-save Fourier products.
+    Default: gather on a GPU, fft on a CPU."""
     hidden_sizes: tuple[int, ...] | None = None
     """Widths of the trunk. Default: 512 256 128 on a GPU, 256 128 on a CPU."""
     precision: Precision = "auto"
-    """Inputs of the trunk's matrix products; the heads and, but for hidden layers, all sums stay in float32. Default:
-    bfloat16 on a GPU, float32 on a CPU."""
+    """Type of the inputs of the trunk's matrix products. Products accumulate in float32; the heads are float32.
+    Default: bfloat16 on a GPU, float32 on a CPU."""
     feature_noise: float = 1.0
     """Gaussian noise on the standardised row table, in standard deviations, fresh at every minibatch."""
     context_noise: float = 0.0
@@ -152,7 +154,7 @@ def resolve(config: PPOConfig, platform: str, address_only: bool, num_rows: int)
         raise ConfigError(f"minibatch_size={minibatch} is larger than the batch ({limit} {unit}); lower it.")
     validation = config.validation_interval
     if config.patience and validation == 0:
-        raise ConfigError("patience counts validations, and validation_interval=0 makes none; leave one of them out.")
+        raise ConfigError("`patience` counts validations, and validation_interval=0 makes none; leave one of them out.")
     if validation is None:
         validation = max(1, resolved.total_updates // 10)
     checkpoint = validation if config.checkpoint_interval is None else config.checkpoint_interval

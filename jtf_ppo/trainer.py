@@ -230,7 +230,7 @@ def _refuse_divergence(metrics: Metrics, done: int, newest: CheckpointStore | No
     if metrics["train/skip_streak"] >= MAX_SKIPS:
         raise DivergedError(
             f"Update {done} diverged: {MAX_SKIPS} optimiser steps in a row had a non-finite loss or gradient; "
-            f"{_last_good(newest)}; lower --ppo.learning-rate."
+            f"{_last_good(newest)}; lower `learning_rate`."
         )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr
 
 from jtf.splits import Segment
 from jtf_env.actions import BUY_75, CLOSE, HOLD, LEVELS, NUM_ACTIONS, SELL_75, next_level_table
@@ -84,20 +85,9 @@ def nearest_state(values: np.ndarray, grid: np.ndarray) -> np.ndarray:
 def bin_probabilities(means: np.ndarray, deviation: float, grid: np.ndarray) -> np.ndarray:
     """Return P(nearest grid value is j) for normal variables of these means: ``[..., G]``, rows sum to one."""
     edges = (grid[1:] + grid[:-1]) / 2
-    below = normal_cdf((edges - means[..., None]) / deviation)
+    below = ndtr((edges - means[..., None]) / deviation)
     ends = np.zeros((*below.shape[:-1], 1))
     return np.diff(np.concatenate([ends, below, ends + 1], axis=-1), axis=-1)
-
-
-def normal_cdf(x: np.ndarray) -> np.ndarray:
-    """Return the standard normal distribution function of `x`, absolute error below 1e-7.
-
-    Abramowitz and Stegun (1964), 26.2.17; NumPy has no error function.
-    """
-    t = 1 / (1 + 0.2316419 * np.abs(x))
-    series = np.polyval([1.330274429, -1.821255978, 1.781477937, -0.356563782, 0.319381530, 0.0], t)
-    upper_tail = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi) * series
-    return np.where(x > 0, 1 - upper_tail, upper_tail)
 
 
 def kalman_forecast(

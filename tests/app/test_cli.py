@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -22,6 +23,20 @@ def test_help_lists_every_verb(args, capsys):
     assert main(args) == 0
     text = capsys.readouterr().out
     assert all(verb in text for verb in VERBS)
+
+
+def test_the_version_is_that_of_the_installed_package(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"jtf {metadata.version('jtf')}\n"
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["backtest", "--help"], ["backtest", "--run", "{run}"]])
+def test_a_reader_who_goes_away_ends_a_command_silently(args, trained_run):
+    command = [sys.executable, "-m", "jtf", *(arg.format(run=trained_run) for arg in args)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
 
 
 def test_an_unknown_verb_is_refused_naming_the_known_ones(capsys):

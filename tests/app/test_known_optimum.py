@@ -20,7 +20,6 @@ from jtf.known_optimum.programme import (
     coin_process,
     kalman_forecast,
     nearest_state,
-    normal_cdf,
     solve,
     symmetric_grid,
 )
@@ -51,12 +50,6 @@ def one_hot(actions: np.ndarray) -> np.ndarray:
 
 
 # --- the dynamic programme ---------------------------------------------------------------------------------
-
-
-def test_normal_cdf_is_the_distribution_function():
-    # Tables: Phi(0) = .5, Phi(1) = .8413447, Phi(-1.96) = .0249979, Phi(3) = .9986501.
-    values = normal_cdf(np.array([0.0, 1.0, -1.96, 3.0]))
-    np.testing.assert_allclose(values, [0.5, 0.8413447, 0.0249979, 0.9986501], atol=1e-6)
 
 
 def test_bin_probabilities_keep_mean_and_deviation():

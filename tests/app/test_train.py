@@ -188,7 +188,7 @@ def test_synthetic_bars_are_said_to_be_synthetic_everywhere(small_synthetic_mark
 @pytest.mark.parametrize(
     ("extra", "named"),
     [
-        (["--ppo.minibatch-size", "100000"], "--ppo.minibatch_size"),
+        (["--ppo.minibatch-size", "100000"], "--ppo.minibatch-size 100000"),
         (["--layout", "v9"], "v9"),
         (["--env.fee", "-1"], "--env.fee"),
         (["--symbol", "ZZZ"], "ZZZ_15Min.parquet"),

@@ -83,7 +83,7 @@ def test_noise_of_one_deviation_on_the_features_and_none_on_the_context_is_the_d
 
 
 def test_patience_without_validations_is_refused():
-    with pytest.raises(ConfigError, match="patience counts validations"):
+    with pytest.raises(ConfigError, match="`patience` counts validations"):
         resolve(PPOConfig(patience=3, validation_interval=0), "cpu", True, 1000)
 
 
