@@ -15,6 +15,9 @@ PRICE_STD_FLOOR = 1e-12
 RETURN_STD_FLOOR = 1e-15
 """A deviation of returns below this is rounding: it counts as 0."""
 
+MIDDLE = 0.5
+"""Neutral value of a column between two extremes: the position in a range of width 0, an RSI without moves."""
+
 # base6
 
 NORM_WINDOW = 100

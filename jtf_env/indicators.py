@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array, lax
 
 from jtf_env import constants as const
-from jtf_env.constants import PRICE_STD_FLOOR, RETURN_STD_FLOOR
+from jtf_env.constants import MIDDLE, PRICE_STD_FLOOR, RETURN_STD_FLOOR
 
 
 def lag(x: Array, bars: int, fill: float = 0.0) -> Array:
@@ -109,10 +109,10 @@ def rolling_min(x: Array, window: int) -> Array:
     return _rolling_extremum(jnp.minimum, x, window, jnp.inf)
 
 
-def rolling_position(price: Array, high: Array, low: Array, window: int, neutral: float = 0.5) -> Array:
-    """Return ``(price - min low) / (max high - min low)`` over the window; `neutral` where the range is 0."""
+def rolling_position(price: Array, high: Array, low: Array, window: int) -> Array:
+    """Return ``(price - min low) / (max high - min low)`` over the window; `MIDDLE` where the range is 0."""
     lowest = rolling_min(low, window)
-    return divide(price - lowest, rolling_max(high, window) - lowest, neutral)
+    return divide(price - lowest, rolling_max(high, window) - lowest, MIDDLE)
 
 
 # recursions ---------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ def rsi(close: Array, period: int) -> Array:
     change = close - lag(close, 1)
     gain = wilder(jnp.maximum(change, 0.0), period, start=period)
     loss = wilder(jnp.maximum(-change, 0.0), period, start=period)
-    return divide(gain, gain + loss, 0.5)
+    return divide(gain, gain + loss, MIDDLE)
 
 
 def macd(
@@ -225,7 +225,7 @@ def bollinger(
     """
     middle, band = rolling_mean(close, period), width * rolling_price_std(close, period, ddof=0)
     flat = band == 0.0
-    position = divide(close - middle + band, 2.0 * band, 0.5)
+    position = divide(close - middle + band, 2.0 * band, MIDDLE)
     upper = jnp.where(flat, 0.0, (middle + band - close) / close)
     return position, upper, 2.0 * band / middle
 
@@ -245,7 +245,7 @@ def williams_r(high: Array, low: Array, close: Array, period: int = const.WILLIA
     0.5 in a flat window.
     """
     highest = rolling_max(high, period)
-    return divide(highest - close, highest - rolling_min(low, period), 0.5)
+    return divide(highest - close, highest - rolling_min(low, period), MIDDLE)
 
 
 def change(x: Array, bars: int) -> Array:

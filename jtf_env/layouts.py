@@ -32,7 +32,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from jtf_env.constants import WINDOWS
+from jtf_env.constants import MIDDLE, WINDOWS
 from jtf_env.errors import LayoutError
 from jtf_env.versions import ENV_VERSION, FEATURES_VERSION
 
@@ -74,14 +74,8 @@ def _filter(name: str, states: tuple[str, str, str]) -> tuple[str, ...]:
 
 _BASE6 = ("norm_price", "return", "log_return", "volatility", "momentum", "rsi")
 _THREE = ("down", "flat", "up")
-_BASE6_NEUTRAL = (0.0, 0.0, 0.0, 0.0, 0.0, 0.5)
-_EXTENDED_NEUTRAL = {
-    "stoch_k": 0.5,
-    "stoch_d": 0.5,
-    "bollinger_position": 0.5,
-    "williams_r": 0.5,
-    "rsi_21": 0.5,
-}
+_BASE6_NEUTRAL = (0.0, 0.0, 0.0, 0.0, 0.0, MIDDLE)
+_EXTENDED_MIDDLE = ("stoch_k", "stoch_d", "bollinger_position", "williams_r", "rsi_21")
 _EXTENDED14 = (
     "macd", "macd_signal", "macd_histogram", "adx", "stoch_k", "stoch_d", "atr",
     "bollinger_position", "bollinger_upper", "bollinger_width", "cci", "williams_r", "roc", "rsi_21",
@@ -116,13 +110,13 @@ GROUPS: dict[str, Group] = {
             "extended14",
             _EXTENDED14,
             warmup=34,
-            neutral=tuple(_EXTENDED_NEUTRAL.get(column, 0.0) for column in _EXTENDED14),
+            neutral=tuple(MIDDLE if column in _EXTENDED_MIDDLE else 0.0 for column in _EXTENDED14),
         ),
         Group(
             "multi_window9",
             tuple(f"{name}_{window}" for window in WINDOWS for name in ("mean", "std", "range")),
             warmup=101,
-            neutral=(0.0, 0.0, 0.5) * len(WINDOWS),
+            neutral=(0.0, 0.0, MIDDLE) * len(WINDOWS),
         ),
         Group(
             "regime_bars3",

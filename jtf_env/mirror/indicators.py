@@ -183,7 +183,7 @@ def stochastic(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Slow %K and %D in [0, 1] (TA-Lib STOCH / 100, simple means); raw %K is 0.5 where the range vanishes."""
     raw = range_position(close, high, low, period)
-    raw[np.isnan(raw)] = 0.5
+    raw[np.isnan(raw)] = const.MIDDLE
     slow_k = rolling_mean(raw, smoothing)
     return slow_k, rolling_mean(slow_k, smoothing)
 
