@@ -1,1 +1,23 @@
-"""jtf: train one trading policy per symbol from 15-minute bars that also sees the hourly picture."""
+"""jtf: train one trading policy per symbol from 15-minute bars that also sees the hourly picture.
+
+Names are loaded on first use, so that ``import jtf`` needs nothing but Python.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "load_bars": "data",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'jtf' has no attribute {name!r}")
+    return getattr(import_module(f"jtf.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

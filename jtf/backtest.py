@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from jtf.console import Terminal, print_metrics
-from jtf.data import bars_sha256, load_bars
+from jtf.data import BARS_SETTINGS, bars_sha256, load_bars
 from jtf.errors import UserError, run_command
 from jtf.flags import parse_flags
 from jtf.models.policy import Policy
@@ -101,12 +101,9 @@ def load_run_bars(config: BacktestConfig, stored: dict[str, Any]) -> Bars:
     """Return the bars of ``--data``, else those the run was trained on; refuse changed bars for a named segment."""
     settings, recorded = stored["config"], stored["data"]
     trained_on = Path(settings["data"]) if settings["data"] is not None else None
-    bars = load_bars(
-        settings["symbol"],
-        config.data or trained_on,
-        asset_class=settings["asset_class"],
-        extended_hours=settings["extended_hours"],
-    )
+    same = {name: settings[name] for name in BARS_SETTINGS}
+    cut = {"start": None, "end": None} if config.data else {}  # the span of a run is the span of its own bars
+    bars = load_bars(settings["symbol"], config.data or trained_on, **(same | cut))
     if uses_split(config) and bars_sha256(bars) != recorded["sha256"]:
         raise UserError(
             f"the bars of {bars.source} are not those {config.run} was trained on, so its {config.segment} segment "

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import tyro
 
+from jtf.data.timeframes import Stamps, Timeframe
 from jtf.errors import UserError
 from jtf.flags import errors_name_flags, parse_flags
 from jtf.results.run_directory import json_ready, read_config
@@ -106,6 +107,14 @@ class RunConfig:
     """Symbol to train, e.g. CLSK, SPY, BTC/USD, BTCUSDT. Default: none, it must be named."""
     data: Path | None = None
     """Folder of SYMBOL_15Min.parquet (or .csv) files, or one such file. Default: the built-in SYNTHETIC market."""
+    timeframe: Timeframe = "15Min"
+    """Length of the bars. Finer rows, or files such as SYMBOL_1Min.csv, are put together; coarser ones are refused."""
+    start: str | None = None
+    """Date or time (UTC) from which bars are used, e.g. 2023-01-01. Default: the first."""
+    end: str | None = None
+    """Date or time (UTC) from which on bars are left out. Default: none is left out."""
+    stamps: Stamps = "start"
+    """Whether the times in the file are the starts or the ends of their bars."""
     mode: Mode = "smoke"
     """How long to train, --ppo.total-steps in one word: 200k, 10M, 50M, 100M, 200M or 500M environment steps."""
     layout: str = DEFAULT_LAYOUT

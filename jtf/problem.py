@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jtf.config import RunConfig, env_params, learner_config, run_layout
-from jtf.data import bars_sha256, load_bars
+from jtf.data import BARS_SETTINGS, bars_sha256, load_bars
 from jtf.data.check import notes_on_bars, refuse_bars
 from jtf.environment import TradingData, make_environment, make_validation, on_device
 from jtf.flags import errors_name_flags
@@ -61,7 +61,7 @@ class Task:
 def prepare(config: RunConfig) -> Task:
     """Load, check, split and standardise; raises the errors of a user's mistake before anything is written."""
     layout = run_layout(config)
-    bars = load_bars(config.symbol, config.data, asset_class=config.asset_class, extended_hours=config.extended_hours)
+    bars = load_bars(config.symbol, config.data, **{name: getattr(config, name) for name in BARS_SETTINGS})
     refuse_bars(bars, config.allow_jumps)
     check_enough_bars(bars, layout, config.window)
     segments = split_bars(len(bars), layout.first_bar(config.window), config.window, config.split)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from jtf.data.timeframes import TIMEFRAMES
 from jtf_env.assets import ASSETS
 from jtf_env.bars import Bars
 from jtf_env.errors import BarsError
@@ -17,8 +18,6 @@ LONGEST_STANDSTILL = 1_000
 MOST_UNTRADABLE = 0.05
 """Share of untradable bars that is worth a note."""
 LOCAL = "likely local time labelled UTC; correct the time zone of the timestamps, or remove these rows"
-TIMEFRAMES: dict[str, int] = {"5Min": 5, "15Min": 15, "30Min": 30, "1Hour": 60}
-"""Bar lengths to train on, in minutes."""
 
 
 def refuse_bars(bars: Bars, allow_jumps: bool = False) -> None:
@@ -101,7 +100,10 @@ def notes_on_bars(bars: Bars) -> list[str]:
     sessions = report.missing_sessions
     unnamed = f" and {len(sessions) - 5} more." if len(sessions) > 5 else "."
     found: list[tuple[Any, str]] = [
-        (report.resampled_from, f"Resampled to {bars.bar_minutes} minutes from bars of {report.resampled_from}."),
+        (
+            report.resampled_from,
+            f"{bars.bar_minutes}-minute bars made of {report.resampled_from}-minute rows.",
+        ),
         (report.incomplete_bins, f"Bars left out because finer rows are missing: {report.incomplete_bins:,}."),
         (report.dropped_after_close, f"Bars dropped after an early close: {report.dropped_after_close:,}."),
         (

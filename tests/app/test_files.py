@@ -124,7 +124,7 @@ def test_csv_timestamps_without_a_zone_are_refused(tmp_path, frame, pattern):
 
 
 def test_csv_timestamps_that_are_no_dates_are_refused(tmp_path, frame):
-    with pytest.raises(BarsError, match=r"bars\.csv: cannot be read as csv"):
+    with pytest.raises(BarsError, match=r"bars\.csv: row 0 has 'yesterday' where a time such as 2024-01-31T15:00Z"):
         load_bars("SPY", csv_of(tmp_path, frame, "yesterday"))
 
 
