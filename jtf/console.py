@@ -10,11 +10,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from jtf.results.metrics import Metrics
+from jtf.results.metrics import METRIC_NAMES, Metrics
+from jtf.results.results import RunResult
 from jtf.results.verdict import Verdict
 from jtf_env.actions import ACTION_NAMES
 
-FRACTIONS = ("total_return", "max_drawdown", "win_rate", "exposure", "hold_share", "direction_accuracy")
+FRACTIONS = (
+    "total_return", "max_drawdown", "win_rate", "exposure", "open_position", "traded_share", "direction_accuracy",
+)  # fmt: skip
+NOT_SHOWN = ("hold_share",)
+"""Metrics that the files hold and no table shows."""
 STATUS_STYLE = {"APPROVED": "bold green", "REVIEW": "bold yellow", "DROP": "bold red"}
 
 
@@ -120,10 +125,38 @@ def print_metrics(console: Console, columns: dict[str, Metrics], title: str) -> 
     for name in columns:
         table.add_column(name, justify="right")
     values = [asdict(metrics) for metrics in columns.values()]
-    for metric in values[0]:
+    for metric in (name for name in METRIC_NAMES if name not in NOT_SHOWN):
         spec = ".1%" if metric in FRACTIONS else "d" if metric == "num_trades" else ".2f"
         table.add_row(metric.replace("_", " "), *(number(column[metric], spec) for column in values))
     console.print(table)
+
+
+def print_result(console: Console, result: RunResult, title: str, notes: Iterable[str] = ()) -> None:
+    """Print the metrics of every segment beside buying and holding the last one, `notes`, optimum and verdict."""
+    last = next(reversed(result.baselines))
+    columns = result.metrics | {"buy and hold": result.baselines[last]["buy_and_hold"]}
+    print_metrics(console, columns, title if len(columns) == 2 else f"{title} (buy and hold: {last})")
+    print_notes(console, notes)
+    if result.optimum is not None:
+        print_optimum(console, result.optimum[last], last)
+    if result.verdict is not None:
+        print_verdict(console, result.verdict)
+
+
+def print_notes(console: Console, notes: Iterable[str]) -> None:
+    """Print one line per note."""
+    for note in notes:
+        console.print(f"  note: {note}", highlight=False, soft_wrap=True)
+
+
+def print_optimum(console: Console, optimum: dict[str, float | None], segment: str) -> None:
+    """Print how much of what could be earned on a market of known optimum was earned."""
+    console.print(
+        f"known optimum of this market on {segment}: {number(optimum['log_return'], '+.3f')} log return after costs; "
+        f"the policy earned {number(optimum['share'], '.0%')} of it",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def print_verdict(console: Console, verdict: Verdict) -> None:

@@ -13,15 +13,16 @@ from typing import Any
 from rich.console import Console
 
 from jtf.config import RunConfig, config_to_dict, parse_config
-from jtf.console import Progress, Terminal, number, print_metrics, print_settings, print_verdict
+from jtf.console import Progress, Terminal, print_result, print_settings
 from jtf.data.synthetic import synthetic_market
 from jtf.errors import EXIT_INTERRUPTED, UserError, run_command
 from jtf.flags import errors_name_flags
 from jtf.models.policy import Policy
 from jtf.models.policy_file import FILE_NAME, params_sha256, save_policy
 from jtf.problem import Task, device_name, notes, prepare
-from jtf.results.evaluation import evaluate, evaluate_baselines, ruin_note
 from jtf.results.metrics import Metrics
+from jtf.results.provenance import seen_spans
+from jtf.results.results import MemberResult, RunResult, measure, write_results
 from jtf.results.run_directory import (
     BEST,
     CONFIG,
@@ -35,10 +36,8 @@ from jtf.results.run_directory import (
     read_summary,
     write_json,
 )
-from jtf.results.verdict import Verdict, judge
-from jtf.splits import SEGMENTS
+from jtf.results.verdict import judge
 from jtf_env.layouts import Layout
-from jtf_env.mirror.backtest import replay
 from jtf_ppo import PPOConfig
 from jtf_ppo import train as train_policy
 from jtf_ppo.errors import LearnerError
@@ -229,38 +228,22 @@ def save_best(task: Task, params: dict[str, Any], directory: Path) -> Policy:
     return policy
 
 
-def finish(task: Task, result: TrainResult, directory: Path, started: float, console: Console) -> None:
-    """Backtest the best parameters on every segment, judge, write the summary and print it."""
-    policy = save_best(task, result.best_params, directory)
-    market = policy.market(task.bars)
-    decide = replay(policy.actions(market))
-    per_year = task.bars.bars_per_year
-    metrics: dict[str, Metrics] = {}
-    baselines: dict[str, dict[str, Metrics]] = {}
-    ruins: list[str] = []
-    for name in SEGMENTS:
-        metrics[name], backtest = evaluate(decide, market, task.params, task.segments[name], per_year)
-        ruin = ruin_note(backtest, task.params, task.bars.timestamps)
-        ruins += [f"On {name}, {ruin}"] if ruin is not None else []
-        baselines[name] = evaluate_baselines(market, task.params, task.segments[name], per_year)
-    measured = {name: asdict(values) for name, values in metrics.items()}
-    compared = {n: {b: asdict(values) for b, values in pair.items()} for n, pair in baselines.items()}
-    verdict = judge(measured, compared["test"], task.synthetic)
-    optimum = known_optimum(task, metrics)
-    write_json(
-        directory / SUMMARY,
-        base_summary(task, directory, started, "finished")
-        | learner_summary(result, started)
-        | {
-            "notes": notes(task) + ruins,
-            "metrics": measured,
-            "baselines": compared["test"],
-            "baselines_by_segment": compared,
-            "optimum": optimum,
-            "verdict": asdict(verdict),
-        },
+def finish(task: Task, trained: TrainResult, directory: Path, started: float, console: Console) -> None:
+    """Measure the best parameters on every segment, judge, write the results and print them."""
+    policy = save_best(task, trained.best_params, directory)
+    spans = seen_spans(task.segments, task.bars.timestamps)
+    measured = measure(policy, task.bars, policy.market(task.bars), task.segments, spans)
+    result = RunResult.from_measured(
+        measured,
+        notes=notes(task),
+        symbol=task.config.symbol,
+        members=(MemberResult(task.learner.seed, policy.sha256, trained.best_update, measured.metrics),),
+        verdict=judge(measured.metrics, measured.baselines["test"], task.synthetic),
+        optimum=known_optimum(task, measured.metrics),
+        summary=base_summary(task, directory, started, "finished") | learner_summary(trained, started),
     )
-    say_finished(console, task, metrics, baselines["test"], ruins, optimum, verdict, directory)
+    result = write_results(directory, result)
+    say_finished(console, task, result, measured.notes)
 
 
 def known_optimum(task: Task, metrics: dict[str, Metrics]) -> dict[str, dict[str, float | None]] | None:
@@ -284,6 +267,7 @@ def describe(task: Task) -> dict[str, Any]:
         "layout": layout_record(task.layout, task.config.window),
         "data": data_record(task),
         "segments": {name: asdict(part) for name, part in task.segments.items()},
+        "spans": seen_spans(task.segments, task.bars.timestamps),
         "versions": library_versions(),
         "device": device_name(),
         "git_revision": git_revision(),
@@ -369,37 +353,12 @@ def say_interrupted(console: Console, directory: Path) -> None:
         console.print(f"continue: python -m jtf.train --resume {directory}", soft_wrap=True, highlight=False)
 
 
-def say_finished(
-    console: Console,
-    task: Task,
-    metrics: dict[str, Metrics],
-    baselines: dict[str, Metrics],
-    ruins: list[str],
-    optimum: dict[str, dict[str, float | None]] | None,
-    verdict: Verdict,
-    directory: Path,
-) -> None:
-    """Print the result, the verdict, where everything lies and what to type next."""
+def say_finished(console: Console, task: Task, result: RunResult, ends: Sequence[str]) -> None:
+    """Print the result, the verdict, where everything lies and what to type next; `ends` are notes on the passes."""
     kind = " on SYNTHETIC bars" if task.synthetic else ""
-    columns = metrics | {"buy and hold": baselines["buy_and_hold"]}
-    print_metrics(console, columns, f"{task.config.symbol}{kind}: best policy after costs (buy and hold: test)")
-    for ruin in ruins:
-        console.print(f"  note: {ruin}", highlight=False, soft_wrap=True)
-    if optimum is not None:
-        say_optimum(console, optimum["test"])
-    print_verdict(console, verdict)
-    console.print(f"run: {directory}", soft_wrap=True, highlight=False)
-    console.print(f"next: python -m jtf.backtest --run {directory}", soft_wrap=True, highlight=False)
-
-
-def say_optimum(console: Console, test: dict[str, float | None]) -> None:
-    """Print how much of what could be earned on the built-in market was earned."""
-    console.print(
-        f"known optimum of this market on test: {number(test['log_return'], '+.3f')} log return after costs; "
-        f"the policy earned {number(test['share'], '.0%')} of it",
-        highlight=False,
-        soft_wrap=True,
-    )
+    print_result(console, result, f"{result.symbol}{kind}: best policy after costs", ends)
+    console.print(f"run: {result.directory}", soft_wrap=True, highlight=False)
+    console.print(f"next: python -m jtf.backtest --run {result.directory}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """A trained policy in NumPy: bars in, action logits out. No JAX; all a live machine needs beside the mirror."""
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from jtf_env.bars import Bars
 from jtf_env.layouts import Layout, get_layout
+from jtf_env.mirror.backtest import Decide, replay
 from jtf_env.mirror.market import Market, build_market
 from jtf_env.params import EnvParams
 from jtf_env.scaler import Scaler
@@ -46,6 +49,25 @@ class Policy:
         """Return the ``[T]`` most likely action at every bar; HOLD (0) before `market.first_bar`."""
         return np.argmax(self.logits(market), axis=1)
 
+    def probabilities(self, market: Market) -> np.ndarray:
+        """Return the ``[T, A]`` action probabilities at every bar: the softmax of `logits`."""
+        logits = self.logits(market)
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return weights / weights.sum(axis=1, keepdims=True)
+
+    def values(self, market: Market) -> np.ndarray:
+        """Return the ``[T]`` outputs of the value head at every bar; rows before `market.first_bar` are 0."""
+        return trunk_outputs(self.params, market.features, market.context, market.first_bar, head="value")[:, 0]
+
+    def decider(self, market: Market) -> Decide:
+        """Return the decision at any row of `market`: the most likely action, all rows evaluated at once."""
+        return replay(self.actions(market))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the parameters: what everything derived from this policy names."""
+        return params_sha256(self.params)
+
 
 def trunk_outputs(
     params: dict[str, Any], features: np.ndarray, context: np.ndarray, first_row: int, head: str
@@ -75,6 +97,25 @@ def trunk_outputs(
             hidden = np.maximum(hidden @ layer_kernel + layer_bias, 0.0)
         outputs[rows] = hidden @ head_kernel + head_bias
     return outputs
+
+
+def params_sha256(params: dict[str, Any]) -> str:
+    """Return the SHA-256 over path, dtype, shape and bytes of every parameter, paths sorted."""
+    digest = hashlib.sha256()
+    for name, array in sorted(leaves(params), key=lambda leaf: leaf[0]):
+        contiguous = np.ascontiguousarray(array)
+        digest.update(f"{name} {contiguous.dtype.str} {contiguous.shape};".encode())
+        digest.update(contiguous.tobytes())
+    return digest.hexdigest()
+
+
+def leaves(params: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """Yield ``(path, array)`` of a nested dict, path parts joined by ``/``."""
+    for name, value in params.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", np.asarray(value)
 
 
 def _layer(layer: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,6 @@
 """``policy.safetensors``: a policy in one file that can be checked, opened anywhere, and executes nothing. No JAX."""
 
-import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jtf.errors import UserError
-from jtf.models.policy import Policy
+from jtf.models.policy import Policy, leaves, params_sha256
 from jtf.results.run_directory import write_atomically
 from jtf_env.layouts import get_layout
 from jtf_env.params import EnvParams, RewardWeights
@@ -81,25 +79,6 @@ def _refuse_other_versions(header: dict[str, Any], path: Path) -> None:
             f"{path} was trained with features version {found[0]} and environment version {found[1]}, this jtf has "
             f"{FEATURES_VERSION} and {ENV_VERSION}; use the version of jtf that trained it or train again."
         )
-
-
-def params_sha256(params: dict[str, Any]) -> str:
-    """Return the SHA-256 over path, dtype, shape and bytes of every parameter, paths sorted."""
-    digest = hashlib.sha256()
-    for name, array in sorted(leaves(params), key=lambda leaf: leaf[0]):
-        contiguous = np.ascontiguousarray(array)
-        digest.update(f"{name} {contiguous.dtype.str} {contiguous.shape};".encode())
-        digest.update(contiguous.tobytes())
-    return digest.hexdigest()
-
-
-def leaves(params: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """Yield ``(path, array)`` of a nested dict, path parts joined by ``/``."""
-    for name, value in params.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{name}/")
-        else:
-            yield f"{prefix}{name}", np.asarray(value)
 
 
 def _nest(flat: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -38,6 +38,10 @@ class Metrics:
     """Round trips: flat to flat, or flipped."""
     exposure: float
     """Mean size of the position at the closes, as a fraction of equity."""
+    open_position: float
+    """Signed position still open at the last close, as a fraction of equity; 0 is flat."""
+    traded_share: float
+    """Share of decisions whose order filled."""
     hold_share: float
     """Share of decisions that were HOLD."""
     direction_accuracy: float | None
@@ -91,22 +95,23 @@ def win_rate(trade_pnl: np.ndarray) -> float | None:
     return float(np.mean(trade_pnl > 0)) if len(trade_pnl) else None
 
 
-def direction_accuracy(positions: np.ndarray, closes: np.ndarray) -> float | None:
+def direction_accuracy(positions: np.ndarray, moves: np.ndarray) -> float | None:
     """Return how often a position held at a close had the sign of the move to the next close.
 
-    `positions` ``[N]`` are signed, held at the closes `closes` ``[N]``; bars without a position or a move do not count.
+    `positions` ``[N]`` are signed, held while the close moved by `moves` ``[N]``; bars without a position or a move do
+    not count.
     """
-    moves = np.diff(closes)
-    held = positions[:-1]
-    judged = (held != 0) & (moves != 0)
-    return float(np.mean(np.sign(held[judged]) == np.sign(moves[judged]))) if judged.any() else None
+    judged = (positions != 0) & (moves != 0)
+    return float(np.mean(np.sign(positions[judged]) == np.sign(moves[judged]))) if judged.any() else None
 
 
 def compute_metrics(
     equity: np.ndarray,
+    held: np.ndarray,
     positions: np.ndarray,
-    closes: np.ndarray,
+    moves: np.ndarray,
     actions: np.ndarray,
+    traded: np.ndarray,
     trade_pnl: np.ndarray,
     bars_per_year: float,
 ) -> Metrics:
@@ -115,9 +120,11 @@ def compute_metrics(
     Parameters
     ----------
     equity: ``[N + 1]`` USD, the initial equity first.
-    positions: ``[N]`` signed notional as a fraction of equity, at the close each step ended on.
-    closes: ``[N]`` USD, those closes.
+    held: ``[N]`` signed notional as a fraction of equity, at the close each step starts from.
+    positions: ``[N]`` the same, at the close each step ends on.
+    moves: ``[N]`` change of the close over each step, USD.
     actions: ``[N]`` decisions taken.
+    traded: ``[N]`` bool, whether the decision's order filled.
     trade_pnl: ``[trades]`` USD after costs, of closed trades.
     """
     return Metrics(
@@ -128,7 +135,9 @@ def compute_metrics(
         profit_factor=profit_factor(trade_pnl),
         win_rate=win_rate(trade_pnl),
         num_trades=len(trade_pnl),
-        exposure=float(np.mean(np.abs(positions))) if len(positions) else 0.0,
+        exposure=float(np.mean(np.abs(positions))) if len(actions) else 0.0,
+        open_position=float(positions[-1]) if len(actions) else 0.0,
+        traded_share=float(np.mean(traded)) if len(actions) else 0.0,
         hold_share=float(np.mean(actions == HOLD)) if len(actions) else 0.0,
-        direction_accuracy=direction_accuracy(positions, closes),
+        direction_accuracy=direction_accuracy(held, moves),
     )

@@ -1,15 +1,18 @@
 """One pass over the bars, asking for a decision at every one: equity curve, positions and every fill."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
+from jtf_env.constants import BREAK_EVEN
 from jtf_env.errors import InputError
-from jtf_env.mirror.account import Observation
+from jtf_env.mirror.account import Observation, account_columns
+from jtf_env.mirror.environment import reset_at
 from jtf_env.mirror.market import Market
-from jtf_env.mirror.orders import Account, BarView, Execution, execute
+from jtf_env.mirror.orders import BarView, Execution, execute
+from jtf_env.mirror.state import EnvState
 from jtf_env.params import EnvParams
 
 Decide = Callable[[Observation], int]
@@ -95,44 +98,60 @@ def run_backtest(
         )
     columns = (market.open, market.high, market.low, market.close, market.tradable)
     opens, highs, lows, closes, tradable = (np.asarray(column[start:stop]).tolist() for column in columns)
-    account = Account(float(params.initial_equity))
-    peak = account.cash
-    equity, units, levels, costs = [peak], [0.0], [0], [0.0]
+    state = reset_at(start, market, params)
+    address_only = market.layout.address_only
+    account, peak = state.account, state.peak_equity
+    marks = [(state.equity, 0.0, 0, 0.0)]
     actions: list[int] = []
     fills: list[Fill] = []
     dropped = 0
-    terminated = False
     for i in range(stop - 1 - start):
         j = i + 1
-        action = decide(Observation(start + i, NO_ACCOUNT))
+        seen = NO_ACCOUNT if address_only else account_columns(state, market.layout, params)
+        action = decide(Observation(start + i, seen))
         view = BarView(opens[j], highs[j], lows[j], closes[j], tradable[j], closes[i], tradable[i])
         done = execute(account, action, view, params)
         if done.legs:
             fills += step_fills(done, account.units, start + j, params)
         account = done.account
-        now = account.cash + account.units * view.close
-        peak = max(peak, now)
-        actions.append(action)
-        equity.append(now)
-        units.append(account.units)
-        levels.append(account.level)
-        costs.append(sum(leg.cost for leg in done.legs) if done.legs else 0.0)
+        equity = account.cash + account.units * view.close
+        peak = max(peak, equity)
         dropped += done.dropped
-        terminated = now <= peak - params.max_drawdown * peak
-        if terminated:
+        actions.append(action)
+        marks.append((equity, account.units, account.level, sum(leg.cost for leg in done.legs) if done.legs else 0.0))
+        if not address_only:
+            state = next_state(state, done, equity)
+        if equity <= peak - params.max_drawdown * peak:
             break
-    rows = np.arange(start, start + len(equity))
+    rows = np.arange(start, start + len(marks))
+    equities, units, levels, costs = (np.array(column) for column in zip(*marks, strict=True))
     return Backtest(
         bars=rows,
         closes=market.close[rows],
-        equity=np.array(equity),
-        units=np.array(units),
-        levels=np.array(levels),
-        costs=np.array(costs),
+        equity=equities,
+        units=units,
+        levels=levels,
+        costs=costs,
         actions=np.array(actions, dtype=np.int64),
         fills=tuple(fills),
         dropped_orders=dropped,
-        terminated=terminated,
+        terminated=bool(equities[-1] <= peak - params.max_drawdown * peak),
+    )
+
+
+def next_state(state: EnvState, done: Execution, equity: float) -> EnvState:
+    """Return what account columns read of the account one bar later; the moments of the reward are left alone."""
+    closed = [leg for leg in done.legs if leg.closes]
+    return replace(
+        state,
+        **done.account._asdict(),
+        bar=state.bar + 1,
+        steps=state.steps + 1,
+        equity=equity,
+        peak_equity=max(state.peak_equity, equity),
+        num_trades=state.num_trades + len(closed),
+        num_wins=state.num_wins + sum(leg.pnl > BREAK_EVEN * state.equity for leg in closed),
+        dropped_orders=state.dropped_orders + done.dropped,
     )
 
 

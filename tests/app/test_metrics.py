@@ -50,26 +50,40 @@ def test_ratios_of_a_single_bar_are_undefined():
 
 
 def test_direction_accuracy_judges_the_position_held_at_a_close_by_the_next_move():
-    positions = np.array([0.5, -0.5, 0.0, 1.0, 1.0])  # the last one has no next close
-    closes = np.array([10.0, 11.0, 12.0, 13.0, 13.0])  # right; wrong; not held; no move
-    assert metrics.direction_accuracy(positions, closes) == 0.5
+    positions = np.array([0.5, -0.5, 0.0, 1.0])
+    moves = np.array([1.0, 1.0, 1.0, 0.0])  # right; wrong; not held; no move
+    assert metrics.direction_accuracy(positions, moves) == 0.5
 
 
 def test_direction_accuracy_without_a_position_is_undefined():
-    assert metrics.direction_accuracy(np.zeros(3), np.array([1.0, 2.0, 3.0])) is None
+    assert metrics.direction_accuracy(np.zeros(2), np.array([1.0, 1.0])) is None
 
 
 def test_a_backtest_without_trades_has_undefined_trade_metrics_and_no_sentinels():
     flat = np.full(4, 100.0)
-    nothing = metrics.compute_metrics(flat, np.zeros(3), flat[1:], np.zeros(3, int), np.array([]), 400.0)
+    none = np.zeros(3, int)
+    nothing = metrics.compute_metrics(flat, np.zeros(3), np.zeros(3), np.zeros(3), none, none == 1, np.array([]), 400.0)
     assert nothing == metrics.Metrics(
         total_return=0.0, sharpe=None, sortino=None, max_drawdown=0.0, profit_factor=None, win_rate=None,
-        num_trades=0, exposure=0.0, hold_share=1.0, direction_accuracy=None,
+        num_trades=0, exposure=0.0, open_position=0.0, traded_share=0.0, hold_share=1.0, direction_accuracy=None,
     )  # fmt: skip
 
 
-def test_exposure_is_the_mean_size_of_the_position():
-    result = metrics.compute_metrics(
-        EQUITY, np.array([1.0, -0.5, 0.0, 0.5]), EQUITY[1:], np.array([1, 5, 7, 2]), np.array([1.0]), 400.0
+def measured() -> metrics.Metrics:
+    positions = np.array([0.0, 1.0, -0.5, 0.0, 0.5])
+    traded = np.array([True, True, False, True])
+    return metrics.compute_metrics(
+        EQUITY, positions[:-1], positions[1:], np.diff(EQUITY), np.array([1, 5, 1, 2]), traded, np.array([1.0]), 400.0
     )
-    assert result.exposure == 0.5 and result.hold_share == 0.0
+
+
+def test_exposure_is_the_mean_size_of_the_position():
+    assert measured().exposure == 0.5
+
+
+def test_an_action_that_changes_nothing_is_no_trade_and_no_hold():
+    assert (measured().traded_share, measured().hold_share) == (0.75, 0.0)
+
+
+def test_a_position_open_at_the_last_close_is_said():
+    assert measured().open_position == 0.5

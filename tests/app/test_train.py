@@ -45,9 +45,9 @@ def test_the_summary_has_every_promised_key(trained_run):
     assert set(summary["data"]) >= {"kind", "bars", "start", "end", "sha256"}
     assert all(summary["perf"][name] > 0 for name in ("steps_per_second", "compile_seconds", "wall_seconds"))
     assert set(summary["metrics"]) == {"train", "validation", "test"}
-    for metrics in (*summary["metrics"].values(), *summary["baselines"].values()):
+    for metrics in (*summary["metrics"].values(), *summary["baselines"]["test"].values()):
         assert set(metrics) == set(METRIC_NAMES)
-    assert set(summary["baselines"]) == {"buy_and_hold", "flat"}
+    assert set(summary["baselines"]["test"]) == {"buy_and_hold", "flat"}
     assert summary["verdict"]["status"] in ("APPROVED", "REVIEW", "DROP") and summary["verdict"]["reasons"]
 
 
@@ -63,7 +63,7 @@ def test_there_is_a_record_for_every_update_and_every_validation(trained_run):
 
 
 def test_flat_earns_nothing_and_holds_always(trained_run):
-    flat = read_summary(trained_run)["baselines"]["flat"]
+    flat = read_summary(trained_run)["baselines"]["test"]["flat"]
     assert (flat["total_return"], flat["hold_share"], flat["num_trades"]) == (0.0, 1.0, 0)
 
 
@@ -71,7 +71,7 @@ def test_buying_and_holding_earns_the_price_move_less_costs(trained_run, tiny_ar
     task = prepare(parse_config(tiny_args))
     test = task.segments["test"]
     opened, closed = task.bars.open[test.start + 1], task.bars.close[test.stop - 1]
-    earned = read_summary(trained_run)["baselines"]["buy_and_hold"]["total_return"]
+    earned = read_summary(trained_run)["baselines"]["test"]["buy_and_hold"]["total_return"]
     assert earned == pytest.approx(closed / opened - 1, abs=0.003)  # 2 bp of slippage, entered in two fills
 
 

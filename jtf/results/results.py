@@ -1,0 +1,267 @@
+"""What a finished run or backtest holds: `RunResult`, how it is measured, written and read back. No JAX."""
+
+import hashlib
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jtf.errors import UserError
+from jtf.models.policy import Policy
+from jtf.results.evaluation import (
+    backtest_metrics,
+    baseline_backtests,
+    label_metrics,
+    open_note,
+    ruin_note,
+)
+from jtf.results.figure import equity_png
+from jtf.results.metrics import METRIC_NAMES, Metrics
+from jtf.results.provenance import Spans, label_bars, label_shares
+from jtf.results.run_directory import SUMMARY, read_summary, write_atomically, write_json
+from jtf.results.tables import PROBABILITIES, bar_table, curve_table, fill_table, trade_table
+from jtf.results.trades import backtest_trades
+from jtf.results.verdict import Verdict
+from jtf.splits import Segment
+from jtf_env.bars import Bars
+from jtf_env.mirror.backtest import Backtest, run_backtest
+from jtf_env.mirror.market import Market
+
+CURVES, FILLS, TRADES, PICTURE = "curves.parquet", "fills.csv", "trades.csv", "equity.png"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Measured:
+    """One policy, played once through every segment."""
+
+    metrics: dict[str, Metrics]
+    """By segment; where a segment holds bars of more than one label, also by label (`provenance.LABELS`)."""
+    baselines: dict[str, dict[str, Metrics]]
+    """The same keys, then by name: ``buy_and_hold``, ``flat``."""
+    curves: pd.DataFrame
+    """A row per bar of every segment; the columns are those of `curve_table`."""
+    fills: pd.DataFrame
+    """A row per fill; `tables.FILL_COLUMNS`."""
+    trades: pd.DataFrame
+    """A row per round trip; `tables.TRADE_COLUMNS`."""
+    seen: dict[str, float] | None
+    """Share of the decisions on bars the policy was trained on, selected on, or never saw; None where not known."""
+    notes: tuple[str, ...]
+    """Sentences on ruin and on positions still open."""
+    derived: dict[str, Any]
+    """What the tables were derived from: hash of the parameters, costs, spans."""
+
+
+@dataclass(frozen=True)
+class MemberResult:
+    """One member of a run."""
+
+    seed: int
+    params_sha256: str
+    best_update: int | None
+    metrics: dict[str, Metrics]
+    """By segment."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RunResult(Measured):
+    """A finished run, or a backtest of one (without members, verdict and optimum)."""
+
+    symbol: str
+    members: tuple[MemberResult, ...] = ()
+    verdict: Verdict | None = None
+    optimum: dict[str, dict[str, float | None]] | None = None
+    """By segment, on markets whose optimum is known: ``log_return`` and the policy's ``share`` of it."""
+    summary: dict[str, Any] = field(default_factory=dict)
+    """What else ``summary.json`` says: status, device, speed, data."""
+    directory: Path | None = None
+
+    @classmethod
+    def from_measured(cls, measured: Measured, notes: Iterable[str] = (), **rest: Any) -> "RunResult":
+        """Return a result with everything of `measured`, `notes` before its own; `rest` are the other fields."""
+        return cls(**vars(measured) | {"notes": (*notes, *measured.notes)}, **rest)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of the members."""
+        return tuple(member.seed for member in self.members)
+
+
+def measure(
+    policy: Policy, bars: Bars, market: Market, segments: Mapping[str, Segment], spans: Spans | None = None
+) -> Measured:
+    """Play `policy` over each segment of `market` (its own tables of `bars`) and measure it beside the baselines.
+
+    `spans` says what the policy has seen (`provenance.seen_spans`); None where that is not known.
+    """
+    params, per_year = policy.env_params, bars.bars_per_year
+    decide, known = policy.decider(market), spans is not None
+    labels = label_bars(bars.timestamps, spans) if spans is not None else np.full(len(bars), "unknown", object)
+    table = bar_table(bars, labels, policy_outputs(policy, market))
+    metrics: dict[str, Metrics] = {}
+    baselines: dict[str, dict[str, Metrics]] = {}
+    curves, passes, notes = [], {}, []
+    for name, segment in segments.items():
+        backtest = run_backtest(market, decide, params, segment.start, segment.stop)
+        passes[name] = backtest
+        metrics[name] = backtest_metrics(backtest, params, per_year)
+        compared = baseline_backtests(market, params, segment)
+        baselines[name] = {key: backtest_metrics(one, params, per_year) for key, one in compared.items()}
+        if known and len(set(labels[backtest.bars[:-1]])) > 1:
+            metrics |= label_metrics(backtest, params, per_year, labels)
+            by_name = {key: label_metrics(one, params, per_year, labels) for key, one in compared.items()}
+            baselines |= {part: {key: by_name[key][part] for key in by_name} for part in by_name["flat"]}
+        curves.append(curve_table(name, segment, table, backtest, compared["buy_and_hold"]))
+        notes += segment_notes(name, backtest, policy, bars)
+    decided = np.concatenate([labels[one.bars[:-1]] for one in passes.values()])
+    trades = {name: backtest_trades(one, params) for name, one in passes.items()}
+    return Measured(
+        metrics=metrics,
+        baselines=baselines,
+        curves=pd.concat(curves, ignore_index=True),
+        fills=fill_table(((name, fill) for name, one in passes.items() for fill in one.fills), bars.timestamps),
+        trades=trade_table(((name, trade) for name, some in trades.items() for trade in some), bars.timestamps),
+        seen=label_shares(decided) if known else None,
+        notes=tuple(notes),
+        derived=derived_from(policy, bars, passes),
+    )
+
+
+def policy_outputs(policy: Policy, market: Market) -> dict[str, np.ndarray]:
+    """Return the columns ``[T]`` of a policy's outputs that are known for every row without an account."""
+    if not policy.layout.address_only:
+        return {}
+    outputs = dict(zip(PROBABILITIES, policy.probabilities(market).T, strict=True))
+    return outputs | {"value": policy.values(market)}
+
+
+def segment_notes(name: str, backtest: Backtest, policy: Policy, bars: Bars) -> list[str]:
+    """Return the sentences on ruin and on a position still open at the end of a segment."""
+    ruin = ruin_note(backtest, policy.env_params, bars.timestamps)
+    last = backtest_trades(backtest, policy.env_params)[-1:]
+    left = [open_note(trade, bars.timestamps) for trade in last if trade.open_at_end]
+    return [f"On {name}, {sentence}" for sentence in ([ruin] if ruin else []) + left]
+
+
+def derived_from(policy: Policy, bars: Bars, passes: Mapping[str, Backtest]) -> dict[str, Any]:
+    """Return what a measurement was derived from, and what the passes left that is no metric."""
+    return {
+        "params_sha256": policy.sha256,
+        "env_params": asdict(policy.env_params),
+        "segments": {
+            name: {
+                "start": bars.timestamps[int(one.bars[0])].isoformat(),
+                "end": bars.timestamps[int(one.bars[-1])].isoformat(),
+                "dropped_orders": one.dropped_orders,
+                "costs": float(one.costs.sum()),
+                "ruined": one.terminated,
+            }
+            for name, one in passes.items()
+        },
+    }
+
+
+def write_results(directory: Path, result: RunResult) -> RunResult:
+    """Write curves, fills, trades, the picture and last ``summary.json``; return the result with its directory.
+
+    Every file is written atomically, the summary after the files whose hashes it names.
+    """
+    label = result.derived["params_sha256"]
+    curves = result.curves.copy(deep=False)
+    curves.attrs = {"params_sha256": label}
+    parquet = io.BytesIO()
+    curves.to_parquet(parquet, index=False)
+    files = {
+        CURVES: parquet.getvalue(),
+        FILLS: result.fills.to_csv(index=False).encode(),
+        TRADES: result.trades.to_csv(index=False).encode(),
+        PICTURE: equity_png(result.curves, picture_title(result), {"Description": f"params_sha256 {label}"}),
+    }
+    for name, content in files.items():
+        write_atomically(directory / name, content)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    written = replace(result, directory=directory, derived=result.derived | {"files": hashes})
+    write_json(directory / SUMMARY, result_record(written))
+    return written
+
+
+def picture_title(result: RunResult) -> str:
+    """Return one line that names symbol, costs and policy."""
+    costs = result.derived["env_params"]
+    return (
+        f"{result.symbol}: policy {result.derived['params_sha256'][:12]}, fee {costs['fee']:g} and slippage "
+        f"{costs['slippage']:g} a side"
+    )
+
+
+def result_record(result: RunResult) -> dict[str, Any]:
+    """Return the content of ``summary.json``."""
+    return result.summary | {
+        "symbol": result.symbol,
+        "metrics": _plain(result.metrics),
+        "baselines": {name: _plain(metrics) for name, metrics in result.baselines.items()},
+        "members": [asdict(member) for member in result.members],
+        "verdict": None if result.verdict is None else asdict(result.verdict),
+        "optimum": result.optimum,
+        "seen": result.seen,
+        "notes": list(result.notes),
+        "derived": result.derived,
+    }
+
+
+def read_result(directory: Path) -> RunResult:
+    """Return the result that `write_results` left in `directory`.
+
+    Raises `UserError` where there is none, where it is of another version, and where a file is not the one the
+    summary names (it is stale, or was edited).
+    """
+    summary = read_summary(directory)
+    derived = summary.get("derived")
+    if derived is None or summary.get("metrics") is None:
+        raise UserError(f"{directory} has no results (status: {summary['status']}); name a finished run.")
+    contents = {name: _read_file(directory / name, digest) for name, digest in derived["files"].items()}
+    verdict = summary["verdict"]
+    tables = {name: pd.read_csv(io.BytesIO(contents[name]), float_precision="round_trip") for name in (FILLS, TRADES)}
+    return RunResult(
+        symbol=summary["symbol"],
+        metrics=_metrics(directory, summary["metrics"]),
+        baselines={name: _metrics(directory, values) for name, values in summary["baselines"].items()},
+        curves=pd.read_parquet(io.BytesIO(contents[CURVES])),
+        fills=tables[FILLS],
+        trades=tables[TRADES],
+        seen=summary["seen"],
+        notes=tuple(summary["notes"]),
+        derived=derived,
+        members=tuple(
+            MemberResult(**member | {"metrics": _metrics(directory, member["metrics"])})
+            for member in summary["members"]
+        ),
+        verdict=None if verdict is None else Verdict(verdict["status"], tuple(verdict["reasons"])),
+        optimum=summary["optimum"],
+        summary=summary,
+        directory=directory,
+    )
+
+
+def _read_file(path: Path, digest: str) -> bytes:
+    if not path.is_file():
+        raise UserError(f"{path} is missing, although the summary beside it names it; run jtf.backtest again.")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise UserError(f"{path} is stale: it is not the file the summary beside it names; run jtf.backtest again.")
+    return content
+
+
+def _plain(metrics: Mapping[str, Metrics]) -> dict[str, dict[str, Any]]:
+    return {name: asdict(values) for name, values in metrics.items()}
+
+
+def _metrics(directory: Path, values: Mapping[str, Mapping[str, Any]]) -> dict[str, Metrics]:
+    for metrics in values.values():
+        if set(metrics) != set(METRIC_NAMES):
+            raise UserError(f"{directory / SUMMARY} was written by another version of jtf; run jtf.backtest again.")
+    return {name: Metrics(**metrics) for name, metrics in values.items()}

@@ -1,0 +1,85 @@
+"""The tables of a result: curves (a row per bar), fills and trades, and the way back from `fills.csv`. No JAX."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+
+from jtf.results.trades import Trade
+from jtf.splits import Segment
+from jtf_env.actions import ACTION_NAMES
+from jtf_env.bars import Bars
+from jtf_env.mirror.backtest import Backtest, Fill
+
+FILL_COLUMNS = (
+    "segment", "time", "bar", "side", "units", "price", "fee", "cost", "level_after", "units_after", "reason",
+)  # fmt: skip
+TRADE_COLUMNS = (
+    "segment", "entry_time", "exit_time", "entry_bar", "exit_bar", "direction", "units", "entry_price", "exit_price",
+    "gross", "costs", "net", "bars_held", "reason", "open_at_end", "open_units", "closing_cost",
+)  # fmt: skip
+SIDES = {1: "buy", -1: "sell"}
+DIRECTIONS = {1: "long", -1: "short"}
+PROBABILITIES = tuple(f"p_{name}" for name in ACTION_NAMES)
+
+
+def bar_table(bars: Bars, labels: np.ndarray, outputs: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Return ``time, seen, close, <outputs>``, a row per bar.
+
+    ``labels [T]`` say what the policy has seen; `outputs` are columns ``[T]``, e.g. the probabilities of the actions.
+    """
+    columns = {name: values.astype(np.float32) for name, values in outputs.items()}
+    return pd.DataFrame({"time": bars.timestamps, "seen": labels.astype(str), "close": bars.close} | columns)
+
+
+def curve_table(name: str, segment: Segment, bars: pd.DataFrame, backtest: Backtest, held: Backtest) -> pd.DataFrame:
+    """Return a row per bar of a segment.
+
+    Columns: ``segment, <those of bar_table>, action, position, level, equity, buy_and_hold, costs``. The last bar has
+    no action. Bars after ruin have neither action nor position, and the equity that was left.
+    `bars` is the `bar_table` ``[T]``, `held` the buy-and-hold backtest of the segment.
+    """
+    curve = bars.iloc[segment.start : segment.stop].reset_index(drop=True)
+    size = len(curve)
+    curve.insert(0, "segment", name)
+    curve["action"] = pd.array(_padded(backtest.actions, size), dtype="Int8")
+    curve["position"] = _padded(backtest.positions, size)
+    curve["level"] = pd.array(_padded(backtest.levels, size), dtype="Int8")
+    curve["equity"] = _padded(backtest.equity, size, backtest.equity[-1])
+    curve["buy_and_hold"] = _padded(held.equity, size, held.equity[-1])
+    curve["costs"] = _padded(backtest.costs, size, 0.0)
+    return curve
+
+
+def fill_table(fills: Iterable[tuple[str, Fill]], timestamps: pd.DatetimeIndex) -> pd.DataFrame:
+    """Return ``(segment, fill)`` as a table with `FILL_COLUMNS`; ``timestamps [T]``."""
+    rows = [
+        (segment, timestamps[fill.bar].isoformat(), *fill._replace(side=SIDES[fill.side]))  # type: ignore[arg-type]
+        for segment, fill in fills
+    ]
+    return pd.DataFrame(rows, columns=list(FILL_COLUMNS))
+
+
+def trade_table(trades: Iterable[tuple[str, Trade]], timestamps: pd.DatetimeIndex) -> pd.DataFrame:
+    """Return ``(segment, trade)`` as a table with `TRADE_COLUMNS`; ``timestamps [T]``."""
+    rows = [
+        (
+            segment,
+            timestamps[trade.entry_bar].isoformat(),
+            timestamps[trade.exit_bar].isoformat(),
+            *trade._replace(direction=DIRECTIONS[trade.direction]),  # type: ignore[arg-type]
+        )
+        for segment, trade in trades
+    ]
+    return pd.DataFrame(rows, columns=list(TRADE_COLUMNS))
+
+
+def table_fills(table: pd.DataFrame) -> Iterator[tuple[str, Fill]]:
+    """Yield the ``(segment, fill)`` that a table with `FILL_COLUMNS` was made of."""
+    signs = {name: sign for sign, name in SIDES.items()}
+    for segment, _, bar, side, *rest in table[list(FILL_COLUMNS)].itertuples(index=False, name=None):
+        yield segment, Fill(bar, signs[side], *rest)
+
+
+def _padded(values: np.ndarray, size: int, filler: float = np.nan) -> np.ndarray:
+    return np.append(values.astype(np.float64), np.full(size - len(values), filler))
