@@ -78,7 +78,7 @@ def reset_at(bar: jax.Array | int, market: Market, params: EnvParams) -> EnvStat
         level=count,
         cash=money,
         units=zero,
-        entry_price=zero,
+        entry_price=jnp.zeros((), jnp.float32),
         cash_at_entry=money,
         equity=money,
         peak_equity=money,

@@ -27,7 +27,9 @@ class EnvState:
     units: jax.Array
     """Units held, negative when short."""
     entry_price: jax.Array
-    """Average entry price of the units held, USD; 0 when flat."""
+    """float32 also in a float64 market: average fill price of the position, weighted by levels, USD; 0 when flat.
+
+    Stop-loss and take-profit are measured from it (`jtf_env.orders.average_entry`)."""
     cash_at_entry: jax.Array
     """Cash just before the open trade began, USD, from which its profit is measured; when flat, cash."""
     equity: jax.Array

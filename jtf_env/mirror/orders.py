@@ -1,12 +1,16 @@
-"""Orders, fills, stops and money in plain Python floats: a broker's rules, one case after the other."""
+"""Orders, fills, stops and money in plain Python floats: a broker's rules, one case after the other.
+
+Entry prices and stop triggers alone are `np.float32`, with the few operations of `jtf_env.orders`: both sides compare
+the same numbers.
+"""
 
 from functools import cache
 from typing import NamedTuple
 
+import numpy as np
+
 from jtf_env.actions import LEVELS, next_level_table
 from jtf_env.params import EnvParams
-
-TOUCH = 1e-6
 
 
 class Account(NamedTuple):
@@ -19,7 +23,7 @@ class Account(NamedTuple):
     level: int = 0
     """Position in quarters of the maximum, -4..4."""
     entry_price: float = 0.0
-    """Average entry price of the units held, USD; 0 when flat."""
+    """Average fill price of the position, weighted by levels, USD, a float32 number; 0 when flat."""
     cash_at_entry: float = 0.0
     """Cash just before the open trade began, USD; when flat, cash."""
 
@@ -68,6 +72,29 @@ class Execution(NamedTuple):
     """Level after the order, before the stops."""
 
 
+ONE, TWO = np.float32(1), np.float32(2)
+
+
+def moved(price: float, side: int, fraction: float) -> np.float32:
+    """Return `price` in float32, moved by `fraction` of itself: up for `side` 1, down for -1."""
+    step = np.float32(fraction)
+    return np.float32(price) * (ONE + step if side > 0 else ONE - step)
+
+
+def weighed(price: np.float32, levels: int) -> np.float32:
+    """Return ``levels * price`` in float32."""
+    return TWO * price + price if levels == 3 else np.float32(levels) * price
+
+
+def entry_after_adding(account: Account, price: np.float32, target: int) -> float:
+    """Return the average of the fill prices, weighted by levels, when levels filled at `price` raise it to `target`."""
+    held, size = abs(account.level), abs(target)
+    if held == 0:
+        return float(price)
+    total = weighed(np.float32(account.entry_price), held) + weighed(price, size - held)
+    return float(total * (ONE / np.float32(size)))
+
+
 @cache
 def level_table(allow_short: bool) -> list[list[int]]:
     """Return `next_level_table` as lists: ``table[level + LEVELS][action]``."""
@@ -107,14 +134,10 @@ def add_position(
     if target < 0:
         bought = -bought
     cash, cost = pay(account, bought, price, raw, params)
-    units = account.units + bought
     cash_at_entry = account.cash_at_entry if account.level != 0 else account.cash
-    entry_price = account.entry_price
-    if bought != 0:
-        entry_price = (account.units * account.entry_price + bought * price) / units
-    return Account(cash, units, target, entry_price, cash_at_entry), Leg(
-        bought, price, cost, True, False, 0.0, "signal"
-    )
+    entry_price = entry_after_adding(account, moved(raw, target, params.slippage), target)
+    after = Account(cash, account.units + bought, target, entry_price, cash_at_entry)
+    return after, Leg(bought, price, cost, True, False, 0.0, "signal")
 
 
 def apply_order(account: Account, target: int, raw: float, params: EnvParams) -> tuple[Account, tuple[Leg, ...]]:
@@ -136,21 +159,24 @@ def apply_order(account: Account, target: int, raw: float, params: EnvParams) ->
 
 
 def stop_fill(account: Account, bar: BarView, params: EnvParams) -> tuple[str, float] | None:
-    """Return ``(reason, raw price)`` of the stop-loss or take-profit that `bar` touches; the stop comes first."""
-    entry = account.entry_price
-    touch = TOUCH * entry
-    if account.level > 0:
-        stop, take = entry - entry * params.stop_loss, entry + entry * params.take_profit
-        if params.stop_loss > 0 and bar.low <= stop + touch:
-            return "stop", min(bar.open, stop)
-        if params.take_profit > 0 and bar.high >= take - touch:
-            return "take_profit", max(bar.open, take)
-    else:
-        stop, take = entry + entry * params.stop_loss, entry - entry * params.take_profit
-        if params.stop_loss > 0 and bar.high >= stop - touch:
-            return "stop", max(bar.open, stop)
-        if params.take_profit > 0 and bar.low <= take + touch:
-            return "take_profit", min(bar.open, take)
+    """Return ``(reason, raw price)`` of the stop-loss or take-profit that `bar` touches; the stop comes first.
+
+    A price touches a trigger when the two are equal in float32.
+    """
+    low, high = np.float32(bar.low), np.float32(bar.high)
+    side = 1 if account.level > 0 else -1
+    stop = moved(account.entry_price, -side, params.stop_loss)
+    take = moved(account.entry_price, side, params.take_profit)
+    if params.stop_loss > 0:
+        if side > 0 and low <= stop:
+            return "stop", min(bar.open, float(stop))
+        if side < 0 and high >= stop:
+            return "stop", max(bar.open, float(stop))
+    if params.take_profit > 0:
+        if side > 0 and high >= take:
+            return "take_profit", max(bar.open, float(take))
+        if side < 0 and low <= take:
+            return "take_profit", min(bar.open, float(take))
     return None
 
 

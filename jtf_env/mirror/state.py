@@ -8,7 +8,10 @@ from jtf_env.mirror.rewards import RewardComponents
 
 @dataclass(frozen=True, slots=True)
 class EnvState:
-    """One account at the close of one bar; the fields and units of `jtf_env.state.EnvState`."""
+    """One account at the close of one bar; the fields and units of `jtf_env.state.EnvState`.
+
+    `entry_price` holds a float32 number.
+    """
 
     bar: int
     steps: int

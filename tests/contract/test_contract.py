@@ -372,12 +372,19 @@ def test_stop_fills_pay_slippage_and_fee():
     np.testing.assert_allclose(results[1].info.cost, units * 95.95 * (0.01 + 0.99 * 0.01), 1e-4)
 
 
-def test_the_stop_is_measured_from_the_average_entry_price():
-    market = market_of((100, 100, 100, 100), (110, 110, 110, 110), (110, 110, 101, 105))
-    states, results = play(market, STOPS, codes.BUY_25, codes.BUY_25, codes.HOLD)
-    # 250 units at 100 and 25 625 / 110 = 232.95 at 110: average 104.82, stop 99.58: not touched at 101.
-    np.testing.assert_allclose(states[1].entry_price, (25_000 + 25_625) / (250 + 25_625 / 110), 1e-6)
-    assert not results[2].info.stop_hit
+def test_the_stop_is_measured_from_the_average_entry_price_of_the_levels():
+    market = market_of((100, 100, 100, 100), (108, 108, 108, 108), (108, 108, 101, 105), (105, 105, 100.5, 103))
+    states, results = play(market, STOPS, codes.BUY_25, codes.BUY_75, codes.HOLD, codes.HOLD)
+    # One level at 100 and three at 108: average 106, stop 100.7: not touched at 101, but at 100.5.
+    assert [float(state.entry_price) for state in states[:2]] == [100, 106]
+    assert [bool(result.info.stop_hit) for result in results] == [False, False, False, True]
+    np.testing.assert_allclose(states[3].cash, states[2].cash + states[2].units * 100.7, 1e-6)
+
+
+def test_a_reduced_position_keeps_its_average_entry_price():
+    market = market_of((100, 100, 100, 100), (108, 108, 108, 108), (104, 104, 104, 104))
+    states, _ = play(market, FREE, codes.BUY_25, codes.BUY_75, codes.SELL_50)
+    assert states[2].level == 2 and states[2].entry_price == 106
 
 
 def test_a_stop_loss_of_zero_is_off():

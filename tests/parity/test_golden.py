@@ -9,11 +9,13 @@ order that filled is the action of the row before. By hand (`golden/ledger_50_ba
   101 647.27 - 738.0617 x 104 = 24 888.85 is left of the maximum: cash goes to 0.
 * bar 8, SELL_25 from level 4 keeps 3/4 x 974.7714 = 731.0785 units; 243.6929 x 101.97 x 0.999 = 24 824.51.
 * bar 9 is untradable: SELL_50 is dropped.
-* bar 20, short 488.3247 at an average of (242.6099 x 100.98 + 489.8772 x 99.99) / 732.4871 = 100.3179: the target is
-  90.2861, bought back at x 1.01 = 91.1890: 147 062.84 - 488.3247 x 91.1890 x 1.001 = 102 488.48.
+* bar 20, short 488.3247 at an average of (1 x 100.98 + 2 x 99.99) / 3 = 100.32, one level and two: the target is
+  90.288, bought back at x 1.01 = 91.19088: 147 062.84 - 488.3247 x 91.19088 x 1.001 = 102 487.55.
 * bar 24 opens at 98 through the stop of 90.09 x 1.05 = 94.59: bought back at the open, 98 x 1.01 = 98.98.
 * bar 28 touches 90, far under the stop, on the bar of the fill: nothing; bar 29 stops at 98.98 x 0.95 x 0.99 = 93.09.
-* bar 36, BUY_75 from level -2: closes 473.3556 short and opens one level long at the same price, 104.03.
+* bar 33, long at (1 x 91.91 + 3 x 93.93) / 4 = 93.425: the target is 102.7675, sold at x 0.99 = 101.7398:
+  0 + 950.8283 x 101.7398 x 0.999 = 96 640.37.
+* bar 36, BUY_75 from level -2: closes 473.3933 short and opens one level long at the same price, 104.03.
 * bar 43 touches both triggers: the stop.
 """
 

@@ -116,7 +116,7 @@ def test_same_trades_and_the_same_money_on_random_action_paths_terminal_step_inc
             np.testing.assert_allclose(getattr(tree, name) / scale, next(columns) / scale, 1e-5, 1e-5, err_msg=name)
     notional = final.units * np.asarray(market.close)[final.bar]
     np.testing.assert_allclose(notional / scale, next(columns) / scale, 1e-5, 1e-5)
-    np.testing.assert_allclose(final.entry_price, next(columns), 1e-5)
+    np.testing.assert_array_equal(final.entry_price, next(columns))
     np.testing.assert_allclose(result.info.fill_price, next(columns), 1e-6)
     np.testing.assert_allclose(result.reward, next(columns), 1e-3, 1e-3)
     # A profit that is break-even up to float32 rounding may count as a win on one side only.
