@@ -324,7 +324,7 @@ def read_timestamps(frame: pd.DataFrame, where: str) -> pd.DatetimeIndex:
     if stamps.tz is None:
         raise BarsError(
             f"{where}: row 0 ({stamps[0]}) has no time zone, nor has any other; "
-            f"localise the timestamps and convert them to UTC."
+            f"write each time with its zone, such as 2024-01-31T15:00Z (pandas: tz_localize)."
         )
     years = stamps.year.to_numpy()
     first, last = KNOWN_YEARS

@@ -13,11 +13,13 @@ MOST_CUT_SESSIONS = 0.50
 """Share of the sessions without their opening (or closing) bar beyond which the clock is wrong."""
 FEWEST_SESSIONS = 4
 """Sessions needed to judge that."""
+MOST_INCOMPLETE = 0.20
+"""Share of the bars that lack finer rows beyond which the source is too sparse to make bars of."""
 LONGEST_STANDSTILL = 1_000
 """Bars at one single price that are no market."""
 MOST_UNTRADABLE = 0.05
 """Share of untradable bars that is worth a note."""
-LOCAL = "likely local time labelled UTC; correct the time zone of the timestamps, or remove these rows"
+LOCAL = "likely local time labelled UTC; correct the time zone of the timestamps"
 
 
 def refuse_bars(bars: Bars, allow_jumps: bool = False) -> None:
@@ -27,6 +29,7 @@ def refuse_bars(bars: Bars, allow_jumps: bool = False) -> None:
     stand still and, unless `allow_jumps`, moves that look like unadjusted splits or bad ticks.
     """
     where = bars.source or bars.symbol
+    _refuse_sparse_rows(bars, where)
     refuse_spacing(bars.report.spacing_minutes, bars.bar_minutes, where)
     _refuse_clock(bars, where)
     if bars.report.standstill >= LONGEST_STANDSTILL:
@@ -50,6 +53,17 @@ def refuse_spacing(spacing: float | None, bar_minutes: int, where: str) -> None:
     )
 
 
+def _refuse_sparse_rows(bars: Bars, where: str) -> None:
+    """Raise `BarsError` where too many bars could not be made because finer rows are missing."""
+    report = bars.report
+    made = len(bars) + report.incomplete_bins
+    if report.incomplete_bins > MOST_INCOMPLETE * made:
+        raise BarsError(
+            f"{where}: {report.incomplete_bins:,} of {made:,} bars lack some of their {report.resampled_from}-minute "
+            f"rows; take {bars.bar_minutes}-minute bars from the source itself."
+        )
+
+
 def _refuse_clock(bars: Bars, where: str) -> None:
     """Raise `BarsError` for rows at times at which the exchange does not trade."""
     report, asset = bars.report, ASSETS[bars.asset_class]
@@ -58,9 +72,10 @@ def _refuse_clock(bars: Bars, where: str) -> None:
     outside, weekend = report.outside_calendar / report.rows, report.on_weekends / report.rows
     if outside > MOST_OUTSIDE or weekend > 0:
         crypto = "likely crypto read as an equity; pass --asset-class crypto"
+        likely = crypto if weekend > MOST_OUTSIDE else f"{LOCAL}, or remove these rows"
         raise BarsError(
             f"{where}: {outside:.1%} of the rows lie outside the trading days of {asset.calendar}, 04:00-20:00 "
-            f"{asset.timezone}, {report.on_weekends:,} rows on weekends, {crypto if weekend > MOST_OUTSIDE else LOCAL}."
+            f"{asset.timezone} ({report.on_weekends:,} rows on weekends), {likely}."
         )
     if report.sessions < FEWEST_SESSIONS:
         return

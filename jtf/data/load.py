@@ -59,7 +59,7 @@ def load_bars(
     """
     for name, value, known in (("timeframe", timeframe, TIMEFRAMES), ("stamps", stamps, ("start", "end"))):
         if value not in tuple(known):
-            raise BarsError(f"{name} {value!r} is not one of {', '.join(known)}.")
+            raise BarsError(f"--{name} {value!r} is not one of {', '.join(known)}.")
     if data is None:
         return _synthetic_bars(symbol, asset_class, timeframe != "15Min" or stamps != "start" or bool(start or end))
     asset_class = asset_class_of(symbol, asset_class)
@@ -118,10 +118,10 @@ def _cut(frame: pd.DataFrame, start: str | None, end: str | None, where: str) ->
         return frame, where
     kept = np.ones(len(frame), bool)
     if start is not None:
-        kept &= np.asarray(frame.index >= utc_time(start, "start"))
+        kept &= np.asarray(frame.index >= utc_time(start, "--start"))
         where += f" from {start}"
     if end is not None:
-        kept &= np.asarray(frame.index < utc_time(end, "end"))
+        kept &= np.asarray(frame.index < utc_time(end, "--end"))
         where += f" until {end}"
     if not kept.any():
         span = f"{frame.index.min():%Y-%m-%d %H:%M} to {frame.index.max():%Y-%m-%d %H:%M} UTC"
@@ -129,11 +129,11 @@ def _cut(frame: pd.DataFrame, start: str | None, end: str | None, where: str) ->
     return frame[kept], where
 
 
-def utc_time(text: str, name: str) -> pd.Timestamp:
-    """Return a date or time as UTC; raise `BarsError` calling it `name` where it is neither."""
+def utc_time(text: str, flag: str) -> pd.Timestamp:
+    """Return a date or time as UTC; raise `BarsError` naming its `flag` where it is neither."""
     stamp = pd.to_datetime(text, errors="coerce")
     if not isinstance(stamp, pd.Timestamp):
-        raise BarsError(f"{name} {text!r} is not a date or time such as 2024-01-31 or 2024-01-31T15:00.")
+        raise BarsError(f"{flag} {text!r} is not a date or time such as 2024-01-31 or 2024-01-31T15:00.")
     return stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
 
 

@@ -112,10 +112,10 @@ def test_a_frame_and_a_file_of_the_same_rows_give_the_same_bars(tmp_path):
 
 
 WRONG_FRAMES = {
-    "naive index": (EQUITY.tz_localize(None), r"row 0 \(2023-01-03 14:30:00\) has no time zone.*convert them to UTC"),
+    "naive index": (EQUITY.tz_localize(None), r"row 0 \(2023-01-03 14:30:00\) has no time zone.*write each time with"),
     "naive text": (
         EQUITY.tz_localize(None).rename_axis("Date").reset_index().astype({"Date": str}),
-        r"row 0 \(2023-01-03 14:30:00\) has no time zone.*convert them to UTC",
+        r"row 0 \(2023-01-03 14:30:00\) has no time zone.*write each time with",
     ),
     "half naive": (
         EQUITY.set_axis([str(t) if k < 9 else str(t)[:19] for k, t in enumerate(EQUITY.index)]).rename_axis("date"),
@@ -169,6 +169,18 @@ def test_every_timeframe_loads_from_1_minute_rows_and_says_so(symbol, timeframe)
     refuse_bars(bars)
     assert (bars.bar_minutes, bars.report.gaps, bars.tradable.all()) == (minutes, (), True)
     assert notes_on_bars(bars) == [f"{minutes}-minute bars made of 1-minute rows."]
+
+
+def test_rows_too_sparse_to_make_whole_bars_are_refused_with_the_count():
+    sparse = crypto(9_000, 1)[lambda rows: np.random.default_rng(0).random(len(rows)) > 0.1]
+    with pytest.raises(BarsError, match=r"4\d\d of 600 bars lack some of their 1-minute rows; take 15-minute bars"):
+        refuse_bars(load_bars("BTC/USD", sparse))
+
+
+def test_a_few_incomplete_bars_are_noted():
+    bars = load_bars("BTC/USD", crypto(9_000, 1).drop(index=pd.Timestamp("2023-01-02 10:07", tz="UTC")))
+    refuse_bars(bars)
+    assert "Bars left out because finer rows are missing: 1." in notes_on_bars(bars)
 
 
 @pytest.mark.parametrize("minutes", [30, 60, 1440])
