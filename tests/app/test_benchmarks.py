@@ -19,6 +19,7 @@ from benchmarks import (
     joint_model,
     market_build,
     peers,
+    pictures,
     regularisation,
     roofline,
     steps_per_second,
@@ -67,6 +68,13 @@ def phases() -> list[Phase]:
 def curve() -> Curve:
     """A run of two updates."""
     return learn_known(regime_market(num_bars_for(300, 200), unseen_bars=200), TINY)
+
+
+def drawn(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> dict[Path, Any]:
+    """The figures a benchmark draws, by the path it would write them to."""
+    figures: dict[Path, Any] = {}
+    monkeypatch.setattr(benchmark, "save_figure", lambda figure, path: figures.update({path: figure}))
+    return figures
 
 
 def result(folder: Path, name: str) -> dict[str, Any]:
@@ -167,7 +175,9 @@ def test_roofline_prints_every_phases_share_of_its_floor(
     monkeypatch.setattr(roofline, "measure_phases", lambda *args, **timing: phases)
     flags = "--matrix-size 64 --copy-mib 1 --num-bars 400 --window 8 --bar-envs 16 --sample-envs 8"
     assert roofline.main([*flags.split(), "--out", str(tmp_path)]) == 0
-    assert all(row["share of floor"] > 0 for row in result(tmp_path, "roofline")["rows"])
+    rows = result(tmp_path, "roofline")["rows"]
+    assert [row["phase"] for row in rows] == 2 * [phase.name for phase in phases]
+    assert [row["share of floor"] for row in rows] == pytest.approx([row["floor s"] / row["seconds"] for row in rows])
 
 
 def test_a_second_benchmark_is_added_to_the_devices_file(curve: Curve, tmp_path: Path) -> None:
@@ -204,11 +214,14 @@ def test_joint_model_compares_both_layouts_and_draws_them(
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(joint_model, "learn_known", lambda *args: curve)
     monkeypatch.setattr(joint_model, "hourly_market", regime_market)
-    picture = tmp_path / "joint.png"
-    flags = f"--train-bars 300 --unseen-bars 200 --seeds 0 1 --picture {picture}"
+    figures = drawn(joint_model, monkeypatch)
+    flags = f"--train-bars 300 --unseen-bars 200 --seeds 0 1 --picture {tmp_path / 'joint.png'}"
     assert joint_model.main([*flags.split(), "--out", str(tmp_path)]) == 0
-    assert {row["columns"] for row in result(tmp_path, "joint_model")["rows"]} == {51, 58}
-    assert picture.stat().st_size > 5_000
+    record = result(tmp_path, "joint_model")
+    assert {row["columns"] for row in record["rows"]} == {51, 58}
+    (axes,) = figures[tmp_path / "joint.png"].axes
+    medians = [record["summary"][f"{joint_model.KNOWN}, {columns} columns, median final"] for columns in (51, 58)]
+    assert [bar.get_height() for bar in axes.patches] == medians
 
 
 def test_regularisation_reports_the_gap_of_every_setting(
@@ -216,13 +229,23 @@ def test_regularisation_reports_the_gap_of_every_setting(
 ) -> None:
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(regularisation, "learn_known", lambda *args: curve)
-    picture = tmp_path / "regularisation.png"
-    flags = f"--train-bars 300 --unseen-bars 200 --seeds 0 --picture {picture}"
+    figures = drawn(regularisation, monkeypatch)
+    flags = f"--train-bars 300 --unseen-bars 200 --seeds 0 --picture {tmp_path / 'regularisation.png'}"
     assert regularisation.main([*flags.split(), "--out", str(tmp_path)]) == 0
     record = result(tmp_path, "regularisation")
     assert [row["setting"] for row in record["rows"]] == list(regularisation.SETTINGS)
     assert all(run["gap"] == run["train final"] - run["final"] for run in record["details"])
-    assert picture.stat().st_size > 5_000
+    (axes,) = figures[tmp_path / "regularisation.png"].axes
+    lines = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+    assert all(lines[run["setting"]] == run["unseen"] for run in record["details"])
+
+
+def test_a_figure_is_written_as_a_picture_in_a_folder_made_for_it(tmp_path: Path) -> None:
+    image = pytest.importorskip("matplotlib.image")
+    figure, panels = pictures.new_figure(2)
+    pictures.save_figure(figure, tmp_path / "new" / "a.png")
+    height, width, _ = image.imread(tmp_path / "new" / "a.png").shape
+    assert (len(panels), width, height) == (2, 2 * 624, 432)
 
 
 def test_first_layer_names_the_fastest_implementation(tmp_path: Path) -> None:
@@ -239,7 +262,9 @@ def test_market_build_times_the_hourly_context_alone(tmp_path: Path) -> None:
     flags = "--num-bars 400 --window 8 --repeats 1 --layout v5.6.0"
     assert market_build.main([*flags.split(), "--out", str(tmp_path)]) == 0
     record = result(tmp_path, "market_build")
-    assert record["summary"]["hourly context ms"] > 0
+    seconds = {row["part"]: row["run s"] for row in record["rows"]}
+    parts = seconds["hour ranges (calendar, NumPy)"] + seconds["hourly context, compiled"]
+    assert record["summary"]["hourly context ms"] == pytest.approx(1e3 * parts)
 
 
 TINY_PEERS = (
@@ -260,7 +285,7 @@ def test_peers_run_stable_baselines3_on_the_gymnasium_adapter(tmp_path: Path) ->
     flags = f"{TINY_PEERS} --trainers sb3 --sb3-envs 2 --minibatch-sizes 8 --equal-trainers"
     assert peers.main([*flags.split(), "--out", str(tmp_path)]) == 0
     (row,) = result(tmp_path, "peers")["rows"]
-    assert row["steps/s"] > 0
+    assert (row["samples"], row["steps/s"]) == (8, pytest.approx(8 / row["seconds"]))
 
 
 def test_peers_refuse_minibatches_that_do_not_divide_the_samples(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,12 +43,20 @@ def test_the_summary_has_every_promised_key(trained_run):
         "params_sha256", "skipped_updates", "notes",
     }  # fmt: skip
     assert set(summary["data"]) >= {"kind", "bars", "start", "end", "sha256"}
-    assert all(summary["perf"][name] > 0 for name in ("steps_per_second", "compile_seconds", "wall_seconds"))
     assert set(summary["metrics"]) == {"train", "validation", "test"}
     for metrics in (*summary["metrics"].values(), *summary["baselines"]["test"].values()):
         assert set(metrics) == set(METRIC_NAMES)
     assert set(summary["baselines"]["test"]) == {"buy_and_hold", "flat"}
     assert summary["verdict"]["status"] in ("APPROVED", "REVIEW", "DROP") and summary["verdict"]["reasons"]
+
+
+def test_the_whole_run_took_longer_than_compiling_and_stepping(trained_run):
+    summary = read_summary(trained_run)
+    perf = summary["perf"]
+    stepping = summary["steps"] / perf["steps_per_second"]
+    assert perf["wall_seconds"] > perf["compile_seconds"] + stepping
+    updates = [record for record in records(trained_run) if "perf/steps_per_second" in record]
+    assert perf["steps_per_second"] == updates[-1]["perf/steps_per_second"]
 
 
 def test_the_configuration_is_resolved_before_it_is_written(trained_run):

@@ -303,13 +303,14 @@ def test_a_full_disk_is_reported_and_leaves_the_previous_checkpoint_readable(cop
         raise OSError(errno.ENOSPC, "No space left on device")
 
     config = replace(CONFIG, checkpoint_interval=1)
+    before = stored_leaves(copied, config)
     monkeypatch.setattr(ocp.CheckpointManager, "save", full)
     with pytest.raises(CheckpointError, match="No space left on device") as error:
         run(config, directory=copied, resume=True, identity={"layout": "a"})
     assert str(copied / "checkpoints" / "5") in str(error.value)
     assert f"the previous one, {copied / 'checkpoints' / '4'}, is intact" in str(error.value)
     monkeypatch.undo()
-    assert len(stored_leaves(copied, config)) > 0
+    assert_trees_equal(stored_leaves(copied, config), before)
 
 
 def test_a_bug_while_saving_is_not_dressed_up_as_a_full_disk(copied, monkeypatch):
