@@ -106,3 +106,11 @@ sys.exit(main(["backtest", "--run", {str(trained_run)!r}, "--name", "without_jax
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert result(trained_run, "without_jax")["metrics"]["test"] == read_summary(trained_run)["metrics"]["test"]
+
+
+def test_a_backtest_whose_reader_goes_away_ends_silently(trained_run):
+    command = [sys.executable, "-m", "jtf.backtest", "--run", str(trained_run), "--name", "unread"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141

@@ -9,6 +9,8 @@ from jtf_env.bars import make_bars
 from jtf_env.errors import BarsError
 from jtf_env.sessions import exchange_schedule
 
+pytestmark = pytest.mark.quick
+
 NEW_YORK = "America/New_York"
 
 

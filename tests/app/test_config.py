@@ -23,6 +23,8 @@ from jtf_env.errors import LayoutError
 from jtf_env.params import EnvParams, RewardWeights, make_params
 from jtf_ppo.config import PPOConfig
 
+pytestmark = pytest.mark.quick
+
 
 def parse(*args: str):
     return parse_config(["--symbol", "SPY", *args])

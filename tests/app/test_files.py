@@ -8,6 +8,8 @@ from jtf.data import bars_sha256, load_bars
 from jtf_env.bars import COLUMNS
 from jtf_env.errors import BarsError
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def frame() -> pd.DataFrame:

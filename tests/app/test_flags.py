@@ -15,6 +15,8 @@ from jtf_env.params import EnvParams
 from jtf_ppo.config import PPOConfig, check_config
 from jtf_ppo.errors import ConfigError
 
+pytestmark = pytest.mark.quick
+
 
 @dataclass(frozen=True)
 class Inner:

@@ -7,6 +7,8 @@ import pytest
 
 from jtf.results import metrics
 
+pytestmark = pytest.mark.quick
+
 EQUITY = np.array([100.0, 110.0, 99.0, 99.0, 108.9])  # returns +10 %, -10 %, 0, +10 %
 
 

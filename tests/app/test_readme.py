@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import readme
+from benchmarks.readme import BLOCK, shorten, with_outputs
+from jtf.errors import run_command
 from jtf_env.actions import ACTION_NAMES
 from jtf_env.layouts import get_layout
 from jtf_env.params import REWARD_PRESETS
@@ -101,3 +104,45 @@ def test_every_recorded_metric_is_documented(trained_run):
 def test_every_backtest_metric_is_documented(trained_run):
     summary = json.loads((trained_run / "summary.json").read_text())
     assert set(summary["metrics"]["test"]) <= {row[0] for row in table_rows("metrics.md")}
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_output_of_a_page_has_its_command(page):
+    text = page.read_text()
+    assert text.count("<!-- output: ") == text.count("<!-- /output -->") == len(BLOCK.findall(text))
+
+
+def test_an_output_is_replaced_by_what_its_command_prints():
+    page = "a\n<!-- output: echo 1 -->\nold\n<!-- /output -->\nb\n<!-- output: echo 2 -->\n<!-- /output -->\n"
+    once = with_outputs(page, lambda command: f"{command}!  \n")
+    assert once == (
+        "a\n<!-- output: echo 1 -->\n```text\necho 1!\n```\n<!-- /output -->\nb\n"
+        "<!-- output: echo 2 -->\n```text\necho 2!\n```\n<!-- /output -->\n"
+    )
+    assert with_outputs(once, lambda command: f"{command}!") == once
+
+
+def test_the_middle_of_a_training_is_left_out():
+    lines = [f"smoke | update {i}/6 | x" for i in range(1, 7)]
+    assert shorten("\n".join(["start", *lines, "end", ""])).splitlines() == [
+        "start", *lines[:2], "...", lines[-1], "end",
+    ]  # fmt: skip
+
+
+def test_a_command_that_fails_is_said_and_nothing_is_written(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- output: echo no && false -->\n<!-- /output -->\n")
+    before = page.read_text()
+    assert run_command(lambda: readme.main([str(page)])) == 2
+    assert "'echo no && false' ended with exit code 1: no" in capsys.readouterr().err
+    assert page.read_text() == before
+
+
+def test_commands_of_a_page_share_one_folder(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- output: echo 5 > a -->\n<!-- /output -->\n<!-- output: cat a -->\n<!-- /output -->\n")
+    assert readme.main([str(page)]) == 0
+    assert "```text\n5\n```" in page.read_text()

@@ -23,6 +23,8 @@ from jtf.results.run_directory import (
     write_json,
 )
 
+pytestmark = pytest.mark.quick
+
 HOLD = "import sys, time; from pathlib import Path; from jtf.results.run_directory import run_lock\n"
 OWNER = HOLD + "with run_lock(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
 

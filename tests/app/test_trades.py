@@ -13,6 +13,8 @@ from jtf_env.params import EnvParams
 from tests.contract.helpers import Prices, bar_prices, make_markets, random_prices
 from tests.env.test_money import START, action_path, env_params, price_paths
 
+pytestmark = pytest.mark.quick
+
 COSTS = EnvParams(fee=0.01, slippage=0.1, initial_equity=1_000.0, episode_bars=0, max_drawdown=1.0)
 FREE = replace(COSTS, fee=0.0, slippage=0.0)
 

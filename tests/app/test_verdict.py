@@ -7,6 +7,8 @@ import pytest
 from jtf.results.metrics import Metrics
 from jtf.results.verdict import Thresholds, judge
 
+pytestmark = pytest.mark.quick
+
 GOOD = Metrics(
     total_return=0.3, sharpe=2.0, sortino=3.0, max_drawdown=0.1, profit_factor=1.5, win_rate=0.5, num_trades=100,
     exposure=0.6, open_position=0.0, traded_share=0.2, hold_share=0.3, direction_accuracy=0.52,

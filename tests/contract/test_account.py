@@ -20,6 +20,8 @@ from jtf_env.params import EnvParams
 from tests.contract.helpers import bar_prices, make_markets, random_prices
 from tests.env.helpers import random_bars
 
+pytestmark = pytest.mark.quick
+
 TOY = Layout("toy", tuple(GROUPS[name] for name in ("base6", "account3", "position3")))
 FREE = EnvParams(fee=0.0, slippage=0.0, episode_bars=0, max_drawdown=1.0)
 START = 2

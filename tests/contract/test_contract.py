@@ -16,6 +16,8 @@ from jtf_env.mirror import environment as mirror_environment
 from jtf_env.params import EnvParams
 from tests.contract.helpers import bar_prices, make_markets, random_prices
 
+pytestmark = pytest.mark.quick
+
 step = jax.jit(environment.step)
 step_batch = jax.jit(jax.vmap(environment.step, (0, 0, None, None)))
 step_markets = jax.jit(jax.vmap(environment.step, (0, 0, 0, None)))

@@ -19,6 +19,8 @@ from jtf_env.params import EnvParams
 from jtf_env.stretches import stretch_rows
 from tests.contract.helpers import make_markets, random_prices
 
+pytestmark = pytest.mark.quick
+
 WINDOW, BARS = 3, 300
 STRETCHES = ((20, 90), (92, 94), (150, 260))
 """The second one is as short as a stretch may be, and as near to the first as its window allows."""

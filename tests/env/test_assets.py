@@ -6,6 +6,8 @@ from jtf_env.assets import ASSETS, asset_class_of, describe_asset
 from jtf_env.errors import BarsError
 from jtf_env.params import make_params
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize(
     "symbol",

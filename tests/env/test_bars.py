@@ -13,6 +13,8 @@ from jtf_env.errors import BarsError
 from jtf_env.layouts import get_layout
 from jtf_env.sessions import exchange_schedule
 
+pytestmark = pytest.mark.quick
+
 NEW_YORK = "America/New_York"
 
 

@@ -6,6 +6,8 @@ from jtf_env import layouts
 from jtf_env.errors import LayoutError
 from jtf_env.layouts import GROUPS, LAYOUTS, Group, get_layout, layout_from_obs_dim
 
+pytestmark = pytest.mark.quick
+
 COUNTS = {"v2.3.0": 53, "v2.4.0": 56, "v2.7.0": 59, "v5.3.0": 65, "v5.5.0": 51, "v5.6.0": 58}
 
 

@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.quick
+
 BLOCK = """
 import sys
 for name in ("jax", "jaxlib", "flax", "optax", "chex", "orbax", "scipy", "exchange_calendars", "pyarrow"):

@@ -17,6 +17,8 @@ from jtf_env.mirror.orders import execute
 from jtf_env.params import EnvParams, RewardWeights, make_params
 from tests.contract.helpers import Prices, bar_prices, make_markets
 
+pytestmark = pytest.mark.quick
+
 BARS = 10
 START = 2
 step = jax.jit(environment.step)

@@ -14,6 +14,8 @@ from jtf_env.params import REWARD_PRESETS, EnvParams, RewardWeights
 from jtf_env.rewards import RewardComponents
 from tests.contract.helpers import bar_prices, make_markets, random_prices
 
+pytestmark = pytest.mark.quick
+
 step = jax.jit(environment.step)
 COMPONENTS = tuple(f.name for f in fields(RewardComponents))
 NONE = RewardWeights(**dict.fromkeys(COMPONENTS, 0.0))

@@ -13,6 +13,8 @@ from jtf_env import mirror
 from jtf_env.scaler import CLIP, Scaler, fit_scaler
 from tests.env.helpers import random_bars
 
+pytestmark = pytest.mark.quick
+
 NO_CONTEXT = np.zeros((500, 0))
 
 

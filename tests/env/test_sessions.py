@@ -15,6 +15,8 @@ from jtf_env.sessions import (
     scheduled_per_year,
 )
 
+pytestmark = pytest.mark.quick
+
 NEW_YORK = "America/New_York"
 
 

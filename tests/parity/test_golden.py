@@ -37,6 +37,8 @@ from jtf_env.mirror.backtest import replay, run_backtest
 from jtf_env.params import EnvParams
 from tests.contract.helpers import bar_prices, make_markets
 
+pytestmark = pytest.mark.quick
+
 PARAMS = EnvParams(fee=0.001, slippage=0.01, stop_loss=0.05, take_profit=0.10, episode_bars=0, max_drawdown=0.9)
 START = 2
 WITH = {"level": 0, "units": 1e-4, "cash": 0.01, "equity": 0.01, "fill_price": 1e-4, "cost": 0.01}

@@ -15,6 +15,8 @@ from jtf_env.mirror.backtest import replay, run_backtest
 from jtf_env.params import EnvParams
 from tests.contract.helpers import make_markets, random_prices
 
+pytestmark = pytest.mark.quick
+
 COUNT = 1_250
 MONEY = 100_000.0
 COMBINATIONS = list(itertools.product(("next_open", "close"), (True, False)))

@@ -14,6 +14,8 @@ from jtf_env.mirror import environment as mirror_environment
 from jtf_env.params import TRACED_FIELDS, EnvParams
 from tests.contract.helpers import make_markets, random_prices
 
+pytestmark = pytest.mark.quick
+
 PATHS, STEPS = 2_500, 48
 EXACT = ("bar", "steps", "level", "num_trades", "dropped_orders")
 FLAGS = ("trades_closed", "stop_hit", "take_profit_hit", "order_dropped")

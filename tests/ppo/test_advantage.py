@@ -6,6 +6,8 @@ import pytest
 
 from jtf_ppo.advantage import gae, normalise
 
+pytestmark = pytest.mark.quick
+
 
 def column(*values: float) -> jnp.ndarray:
     return jnp.asarray(values, jnp.float32)[:, None]

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from jtf_ppo.checkpoint import CheckpointStore
 from jtf_ppo.errors import CheckpointError
 
+pytestmark = pytest.mark.quick
+
 STATE = {"kernel": jnp.arange(600.0).reshape(20, 30), "key": jnp.array([1, 2], jnp.uint32), "update": jnp.int32(4)}
 OTHER = {name: array + 1 for name, array in STATE.items()}
 HOST = {"best_score": 0.25, "best_update": 3, "validation": {"sharpe": float("nan"), "score": 0.25}, "worse": 1}

@@ -7,6 +7,8 @@ import pytest
 from jtf_ppo.config import PPOConfig, check_config, resolve
 from jtf_ppo.errors import ConfigError
 
+pytestmark = pytest.mark.quick
+
 REFUSED = [
     ("total_steps", 0), ("num_envs", 0), ("num_steps", 0), ("update_epochs", 0), ("minibatch_size", 0),
     ("validation_interval", -1), ("checkpoint_interval", -1), ("patience", -1), ("learning_rate", -1e-4),
