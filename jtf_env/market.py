@@ -26,10 +26,7 @@ from jtf_env.errors import LayoutError
 from jtf_env.features import BarInputs, bar_inputs, context_table, feature_table
 from jtf_env.layouts import DEFAULT_WINDOW, Group, Layout, get_layout
 from jtf_env.scaler import CLIP, Scaler
-from jtf_env.stretches import Stretch, StretchRows, cut_stretches, stretch_rows
-
-PER_BAR_FIELDS = ("features", "context", "open", "high", "low", "close", "tradable")
-"""Fields of `Market` that are cut and padded row by row."""
+from jtf_env.stretches import ROW_FIELDS, Stretch, StretchRows, cut_stretches, stretch_rows
 
 
 @jax.tree_util.register_dataclass
@@ -137,7 +134,7 @@ def fold_market(market: Market, stretches: Sequence[Stretch], length: int | None
     one another, and for a `length` that is too short.
     """
     cut = cut_stretches(stretches, np.asarray(market.segment_end), market.window, length)
-    columns = {name: np.asarray(getattr(market, name))[cut.rows] for name in PER_BAR_FIELDS}
+    columns = {name: np.asarray(getattr(market, name))[cut.rows] for name in ROW_FIELDS}
     padded = {name: np.pad(x, [(0, cut.padding)] + [(0, 0)] * (x.ndim - 1)) for name, x in columns.items()}
     with jax.enable_x64(True):
         device: dict[str, Any] = {name: jnp.asarray(column) for name, column in padded.items()}

@@ -13,6 +13,9 @@ from jtf_env.errors import BarsError
 
 Stretch = tuple[int, int]
 
+ROW_FIELDS = ("features", "context", "open", "high", "low", "close", "tradable")
+"""Fields of a market that are cut and padded row by row."""
+
 
 class StretchRows(NamedTuple):
     """Where the stretches of a market lie: the fields of `jtf_env.market.Market` with these names."""

@@ -12,7 +12,7 @@ from jtf_env.layouts import DEFAULT_LAYOUT, DEFAULT_WINDOW, Layout, get_layout
 from jtf_env.mirror.features import build_group
 from jtf_env.mirror.hourly import hourly_context
 from jtf_env.scaler import CLIP, Scaler
-from jtf_env.stretches import Stretch, cut_stretches, stretch_rows
+from jtf_env.stretches import ROW_FIELDS, Stretch, cut_stretches, stretch_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +54,6 @@ class Market:
     def num_bars(self) -> int:
         """Number of bars `T`."""
         return len(self.close)
-
-
-PER_BAR_FIELDS = ("features", "context", "open", "high", "low", "close", "tradable")
 
 
 def build_market(
@@ -116,7 +113,7 @@ def fold_market(market: Market, stretches: Sequence[Stretch], length: int | None
     """
     cut = cut_stretches(stretches, market.segment_end, market.window, length)
     columns: dict[str, Any] = {}
-    for name in PER_BAR_FIELDS:
+    for name in ROW_FIELDS:
         kept = getattr(market, name)[cut.rows]
         columns[name] = np.concatenate([kept, np.zeros((cut.padding, *kept.shape[1:]), kept.dtype)])
     return replace(market, **columns, **cut.marks._asdict(), first_bar=market.window - 1)

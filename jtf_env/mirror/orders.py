@@ -163,20 +163,17 @@ def stop_fill(account: Account, bar: BarView, params: EnvParams) -> tuple[str, f
 
     A price touches a trigger when the two are equal in float32.
     """
-    low, high = np.float32(bar.low), np.float32(bar.high)
     side = 1 if account.level > 0 else -1
-    stop = moved(account.entry_price, -side, params.stop_loss)
-    take = moved(account.entry_price, side, params.take_profit)
+    worst, best = (bar.low, bar.high) if side > 0 else (bar.high, bar.low)
+    worse, better = (min, max) if side > 0 else (max, min)
     if params.stop_loss > 0:
-        if side > 0 and low <= stop:
-            return "stop", min(bar.open, float(stop))
-        if side < 0 and high >= stop:
-            return "stop", max(bar.open, float(stop))
+        stop = moved(account.entry_price, -side, params.stop_loss)
+        if side * np.float32(worst) <= side * stop:
+            return "stop", worse(bar.open, float(stop))
     if params.take_profit > 0:
-        if side > 0 and high >= take:
-            return "take_profit", max(bar.open, float(take))
-        if side < 0 and low <= take:
-            return "take_profit", min(bar.open, float(take))
+        take = moved(account.entry_price, side, params.take_profit)
+        if side * np.float32(best) >= side * take:
+            return "take_profit", better(bar.open, float(take))
     return None
 
 

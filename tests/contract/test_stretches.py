@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from jtf_env import environment
 from jtf_env.errors import BarsError
-from jtf_env.market import PER_BAR_FIELDS, fold_market, market_segment
+from jtf_env.market import fold_market, market_segment
 from jtf_env.mirror import environment as mirror_environment
 from jtf_env.mirror import market as mirror_market
 from jtf_env.params import EnvParams
-from jtf_env.stretches import stretch_rows
+from jtf_env.stretches import ROW_FIELDS, stretch_rows
 from tests.contract.helpers import make_markets, random_prices
 
 pytestmark = pytest.mark.quick
@@ -79,7 +79,7 @@ def spoil(market, number):
     """`market` with `number` in every table on the rows nothing may read, tradable there."""
     rows = jnp.asarray(outside(market))
     spoiled = {}
-    for name in PER_BAR_FIELDS:
+    for name in ROW_FIELDS:
         column = getattr(market, name)
         mask = rows.reshape(-1, *[1] * (column.ndim - 1))
         spoiled[name] = jnp.where(mask, True if name == "tradable" else number, column)
@@ -113,6 +113,36 @@ def test_garbage_in_padding_and_holes_changes_no_bit_of_any_step_observation_or_
     keys = jax.random.split(jax.random.key(0), 512)
     reset = jax.jit(jax.vmap(environment.reset, (0, None, None)))
     chex.assert_trees_all_equal(reset(keys, market, PARAMS), reset(keys, spoiled, PARAMS))
+
+
+def mirror_walk(market, starts, actions, restarts):
+    """Play ``actions [N]`` from the start row of `starts`; per step: row stepped to, ending, equity, observation."""
+    state = mirror_environment.reset_at(mirror_environment.start_row(starts, market), market, PARAMS)
+    rows = []
+    for action, bits in zip(actions, restarts, strict=True):
+        observation = mirror_environment.observe(market, state, PARAMS)
+        start = mirror_environment.start_row(bits, market)
+        state, result, final = mirror_environment.autoreset_step_at(start, state, action, market, PARAMS)
+        rows.append((final.bar, result.truncated, final.equity, observation.sum()))
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("number", [np.nan, 1e30])
+def test_the_mirror_walks_the_same_rows_and_reads_neither_padding_nor_holes(folds, number):
+    device, mirrored = folds
+    _, result, final, _ = random_walk(device, 5, num_envs=8)
+    rng = np.random.default_rng(5)
+    bits = rng.integers(0, 2**32, (151, 8), np.uint32)
+    actions = rng.integers(0, 8, (150, 8))
+    spoiled = {name: np.array(getattr(mirrored, name)) for name in ROW_FIELDS}
+    for name, column in spoiled.items():
+        column[outside(mirrored)] = True if name == "tradable" else number
+    for i in range(8):
+        path = bits[0, i].item(), actions[:, i].tolist(), bits[1:, i].tolist()
+        rows = mirror_walk(mirrored, *path)
+        np.testing.assert_array_equal(rows[:, 0], final.bar[:, i])
+        np.testing.assert_array_equal(rows[:, 1], result.truncated[:, i])
+        np.testing.assert_array_equal(rows, mirror_walk(replace(mirrored, **spoiled), *path))
 
 
 @pytest.mark.parametrize("draw", ["key", "bits"])
@@ -159,7 +189,7 @@ def test_a_step_from_the_last_row_of_a_stretch_stays_there(folds):
 
 def test_the_mirror_folds_the_same_rows(folds):
     device, mirrored = folds
-    for name in (*PER_BAR_FIELDS, "segment_end", "start_rows", "num_starts"):
+    for name in (*ROW_FIELDS, "segment_end", "start_rows", "num_starts"):
         wanted = getattr(mirrored, name)
         found = np.asarray(getattr(device, name))
         np.testing.assert_array_equal(found, wanted.astype(found.dtype), name)
@@ -169,7 +199,7 @@ def test_the_mirror_folds_the_same_rows(folds):
 def test_padding_is_zero_untradable_and_in_no_stretch(folds):
     rows = slice(STRETCHES[-1][1] - STRETCHES[0][0] + WINDOW - 1, None)
     market = folds[0]
-    for name in PER_BAR_FIELDS:
+    for name in ROW_FIELDS:
         assert not np.asarray(getattr(market, name))[rows].any()
     assert (np.asarray(market.segment_end)[rows] == -1).all()
 

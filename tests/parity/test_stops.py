@@ -77,9 +77,8 @@ def assert_same_trades(markets, params, starts, actions):
     return found
 
 
-@pytest.mark.parametrize("slippage", [0.0, 2e-4])
-@pytest.mark.parametrize("fill", ["next_open", "close"])
-def test_real_bars_and_random_actions_make_the_same_trades_without_exception(bitcoin, slippage, fill):
+@pytest.mark.parametrize(("fill", "slippage"), [("next_open", 2e-4), ("close", 0.0)])
+def test_real_bars_and_random_actions_make_the_same_trades_without_exception(bitcoin, fill, slippage):
     rng = np.random.default_rng([fill == "close", slippage > 0])
     starts = rng.integers(0, bitcoin[0].num_bars - STEPS - 1, SEEDS, np.int32)
     actions = rng.integers(0, NUM_ACTIONS, (SEEDS, STEPS), np.int32)
