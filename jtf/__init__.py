@@ -7,13 +7,17 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
+    "RunResult": "results.results",
     "load_bars": "data",
+    "read_result": "results.results",
 }
 
-__all__ = sorted(_HOME)
+__all__ = sorted((*_HOME, "backtest"))
 
 
 def __getattr__(name: str) -> Any:
+    if name == "backtest":  # The module is callable, so that ``import jtf.backtest`` changes nothing.
+        return import_module("jtf.backtest")
     if name not in _HOME:
         raise AttributeError(f"module 'jtf' has no attribute {name!r}")
     return getattr(import_module(f"jtf.{_HOME[name]}"), name)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from jtf.errors import UserError
 from jtf.models.policy import Policy
+from jtf.models.policy_file import FILE_NAME, load_policy
 from jtf.results.evaluation import (
     backtest_metrics,
     baseline_backtests,
@@ -22,8 +23,17 @@ from jtf.results.evaluation import (
 from jtf.results.figure import equity_png
 from jtf.results.metrics import METRIC_NAMES, Metrics
 from jtf.results.provenance import Spans, label_bars, label_shares
-from jtf.results.run_directory import SUMMARY, read_summary, write_atomically, write_json
-from jtf.results.tables import PROBABILITIES, bar_table, curve_table, fill_table, trade_table
+from jtf.results.run_directory import BEST, SUMMARY, read_summary, write_atomically, write_json
+from jtf.results.tables import (
+    FILL_COLUMNS,
+    PROBABILITIES,
+    TRADE_COLUMNS,
+    bar_table,
+    curve_table,
+    fill_table,
+    read_table,
+    trade_table,
+)
 from jtf.results.trades import backtest_trades
 from jtf.results.verdict import Verdict
 from jtf.splits import Segment
@@ -217,24 +227,24 @@ def read_result(directory: Path) -> RunResult:
     """Return the result that `write_results` left in `directory`.
 
     Raises `UserError` where there is none, where it is of another version, and where a file is not the one the
-    summary names (it is stale, or was edited).
+    summary names (it is stale, or was edited). A note says where the policy is another one by now.
     """
     summary = read_summary(directory)
     derived = summary.get("derived")
     if derived is None or summary.get("metrics") is None:
         raise UserError(f"{directory} has no results (status: {summary['status']}); name a finished run.")
+    stale = stale_note(directory, derived["params_sha256"])
     contents = {name: _read_file(directory / name, digest) for name, digest in derived["files"].items()}
     verdict = summary["verdict"]
-    tables = {name: pd.read_csv(io.BytesIO(contents[name]), float_precision="round_trip") for name in (FILLS, TRADES)}
     return RunResult(
         symbol=summary["symbol"],
         metrics=_metrics(directory, summary["metrics"]),
         baselines={name: _metrics(directory, values) for name, values in summary["baselines"].items()},
         curves=pd.read_parquet(io.BytesIO(contents[CURVES])),
-        fills=tables[FILLS],
-        trades=tables[TRADES],
+        fills=read_table(contents[FILLS], FILL_COLUMNS),
+        trades=read_table(contents[TRADES], TRADE_COLUMNS),
         seen=summary["seen"],
-        notes=tuple(summary["notes"]),
+        notes=(*summary["notes"], *([] if stale is None else [stale])),
         derived=derived,
         members=tuple(
             MemberResult(**member | {"metrics": _metrics(directory, member["metrics"])})
@@ -245,6 +255,17 @@ def read_result(directory: Path) -> RunResult:
         summary=summary,
         directory=directory,
     )
+
+
+def stale_note(directory: Path, params_sha256: str) -> str | None:
+    """Return a sentence where results in a run, or in one of its backtests, are not those of its best policy."""
+    for run in (directory, directory.parent.parent):
+        path = run / BEST / FILE_NAME
+        if path.is_file():
+            found = load_policy(path).sha256
+            same = found == params_sha256
+            return None if same else f"Stale: results of policy {params_sha256[:12]}, but {path} is {found[:12]}."
+    return None
 
 
 def _read_file(path: Path, digest: str) -> bytes:

@@ -1,5 +1,6 @@
 """The tables of a result: curves (a row per bar), fills and trades, and the way back from `fills.csv`. No JAX."""
 
+import io
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -11,13 +12,16 @@ from jtf_env.actions import ACTION_NAMES
 from jtf_env.bars import Bars
 from jtf_env.mirror.backtest import Backtest, Fill
 
-FILL_COLUMNS = (
-    "segment", "time", "bar", "side", "units", "price", "fee", "cost", "level_after", "units_after", "reason",
-)  # fmt: skip
-TRADE_COLUMNS = (
-    "segment", "entry_time", "exit_time", "entry_bar", "exit_bar", "direction", "units", "entry_price", "exit_price",
-    "gross", "costs", "net", "bars_held", "reason", "open_at_end", "open_units", "closing_cost",
-)  # fmt: skip
+FILL_COLUMNS: dict[str, type] = {
+    "segment": str, "time": str, "bar": int, "side": str, "units": float, "price": float, "fee": float, "cost": float,
+    "level_after": int, "units_after": float, "reason": str,
+}  # fmt: skip
+"""Name and type of the columns; times are ISO, UTC."""
+TRADE_COLUMNS: dict[str, type] = {
+    "segment": str, "entry_time": str, "exit_time": str, "entry_bar": int, "exit_bar": int, "direction": str,
+    "units": float, "entry_price": float, "exit_price": float, "gross": float, "costs": float, "net": float,
+    "bars_held": int, "reason": str, "open_at_end": bool, "open_units": float, "closing_cost": float,
+}  # fmt: skip
 SIDES = {1: "buy", -1: "sell"}
 DIRECTIONS = {1: "long", -1: "short"}
 PROBABILITIES = tuple(f"p_{name}" for name in ACTION_NAMES)
@@ -57,7 +61,7 @@ def fill_table(fills: Iterable[tuple[str, Fill]], timestamps: pd.DatetimeIndex) 
         (segment, timestamps[fill.bar].isoformat(), *fill._replace(side=SIDES[fill.side]))  # type: ignore[arg-type]
         for segment, fill in fills
     ]
-    return pd.DataFrame(rows, columns=list(FILL_COLUMNS))
+    return pd.DataFrame(rows, columns=list(FILL_COLUMNS)).astype(FILL_COLUMNS)
 
 
 def trade_table(trades: Iterable[tuple[str, Trade]], timestamps: pd.DatetimeIndex) -> pd.DataFrame:
@@ -71,7 +75,16 @@ def trade_table(trades: Iterable[tuple[str, Trade]], timestamps: pd.DatetimeInde
         )
         for segment, trade in trades
     ]
-    return pd.DataFrame(rows, columns=list(TRADE_COLUMNS))
+    return pd.DataFrame(rows, columns=list(TRADE_COLUMNS)).astype(TRADE_COLUMNS)
+
+
+def read_table(content: bytes, columns: Mapping[str, type]) -> pd.DataFrame:
+    """Return the table that `content` (CSV) was written from, every number exactly."""
+    # The parser's own conversion of numbers is not exact in every version of pandas; Python's is.
+    text = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+    for name, kind in columns.items():
+        text[name] = text[name].map((lambda cell: cell == "True") if kind is bool else kind)
+    return text.astype(columns)
 
 
 def table_fills(table: pd.DataFrame) -> Iterator[tuple[str, Fill]]:

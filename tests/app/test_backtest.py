@@ -7,9 +7,12 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
+import jtf
 from jtf import backtest
+from jtf.errors import UserError
 from jtf.models.policy_file import FILE_NAME, load_policy
 from jtf.results.run_directory import read_summary
 from jtf_env.params import EnvParams
@@ -64,12 +67,99 @@ def test_other_bars_are_replayed_from_their_first_warm_bar(trained_run, bars_fol
         (["--start", "2030-01-01"], "widen the span"),
         (["--data", "/nowhere"], "/nowhere"),
         (["--segment", "train", "--start", "2024-01-05"], "--segment train excludes"),
+        *[(["--name", name], "--name") for name in ("../../../escape", "/tmp/escape", "", ".", "..", "a/b", "a\\b")],
     ],
 )
-def test_what_cannot_be_replayed_is_one_sentence(trained_run, args, named, capsys):
+def test_what_cannot_be_played_is_one_sentence_without_a_header_or_a_file(trained_run, args, named, capsys):
+    before = sorted(trained_run.parent.rglob("*"))
     assert backtest.main(["--run", str(trained_run), *args]) == 2
-    error = capsys.readouterr().err
-    assert named in error and error.count("\n") == 1
+    out, error = capsys.readouterr()
+    assert named in error and error.count("\n") == 1 and out == ""
+    assert sorted(trained_run.parent.rglob("*")) == before
+
+
+def with_a_jump(bars_folder, folder) -> None:
+    """Bars of the run's symbol whose prices are divided by 7 from the middle on."""
+    frame = pd.read_parquet(bars_folder / "AAAUSDT_15Min.parquet")
+    frame.iloc[500:, :4] /= 7
+    frame.to_parquet(folder / "AAAUSDT_15Min.parquet")
+
+
+def test_bars_that_training_refuses_are_refused_unless_allowed(trained_run, bars_folder, tmp_path, capsys):
+    with_a_jump(bars_folder, tmp_path)
+    args = ["--run", str(trained_run), "--data", str(tmp_path), "--name", "jump"]
+    assert backtest.main(args) == 2
+    assert "likely an unadjusted split" in capsys.readouterr().err
+    assert backtest.main([*args, "--allow-jumps"]) == 0
+    assert "note: Moves from bar to bar beyond" in capsys.readouterr().out
+
+
+def test_a_run_that_was_trained_with_jumps_is_played_with_them(trained_run, bars_folder, tmp_path):
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    with_a_jump(bars_folder, tmp_path)
+    config = json.loads((run / "config.json").read_text())
+    config["config"]["allow_jumps"] = True
+    (run / "config.json").write_text(json.dumps(config))
+    assert backtest.main(["--run", str(run), "--data", str(tmp_path)]) == 0
+
+
+def test_a_span_that_training_saw_is_said_and_measured_apart(trained_run, capsys):
+    assert backtest.main(["--run", str(trained_run), "--segment", "all"]) == 0
+    record, out = result(trained_run, "all"), capsys.readouterr().out
+    shares = {name: round(100 * share) for name, share in record["seen"].items()}
+    assert sum(shares.values()) == pytest.approx(100, abs=1) and all(shares.values())
+    assert f"in-sample {shares['in-sample']} %, selection {shares['selection']} %, unseen {shares['unseen']} %" in out
+    assert list(record["metrics"]) == ["all", "in-sample", "selection", "unseen"]
+
+
+def test_a_span_after_training_is_unseen(trained_run, capsys):
+    assert backtest.main(["--run", str(trained_run)]) == 0
+    assert "in-sample 0 %, selection 0 %, unseen 100 %" in capsys.readouterr().out
+    assert list(result(trained_run, "test")["metrics"]) == ["test"]
+
+
+def test_a_backtest_leaves_what_a_run_leaves(trained_run):
+    assert backtest.main(["--run", str(trained_run), "--segment", "validation", "--name", "files"]) == 0
+    here, there = jtf.read_result(trained_run / "backtests" / "files"), jtf.read_result(trained_run)
+    assert set(here.derived["files"]) == set(there.derived["files"])
+    assert here.derived["params_sha256"] == there.derived["params_sha256"]
+    own = there.fills[there.fills["segment"] == "validation"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(here.fills, own, check_exact=True)
+
+
+def test_from_python_a_run_a_result_and_its_policy_are_played_alike(trained_run, bars_folder):
+    bars = jtf.load_bars("AAAUSDT", bars_folder)
+    before = sorted(trained_run.rglob("*"))
+    run = jtf.backtest(trained_run)
+    assert (
+        run.metrics["all"].total_return == jtf.backtest(jtf.read_result(trained_run), bars).metrics["all"].total_return
+    )
+    frame = pd.read_parquet(bars_folder / "AAAUSDT_15Min.parquet")
+    alone = jtf.backtest(load_policy(trained_run / "best" / FILE_NAME), frame)
+    assert alone.metrics["all"] == run.metrics["all"] and alone.seen is None
+    assert run.directory is None and sorted(trained_run.rglob("*")) == before
+
+
+def test_a_policy_alone_has_no_bars(trained_run):
+    with pytest.raises(UserError, match="has no bars"):
+        jtf.backtest(load_policy(trained_run / "best" / FILE_NAME))
+
+
+def test_jtf_backtest_is_a_function_and_a_module_whatever_was_imported_first():
+    code = """
+import jtf
+found = jtf.backtest
+import jtf.backtest as module
+assert found is module is jtf.backtest and callable(found) and callable(module.main)
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_bars_of_another_length_than_the_policys_are_refused(trained_run, bars_folder):
+    frame = pd.read_parquet(bars_folder / "AAAUSDT_15Min.parquet")
+    hourly = jtf.load_bars("AAAUSDT", frame, timeframe="1Hour")
+    with pytest.raises(UserError, match="60-minute bars and the policy was trained on 15-minute bars"):
+        jtf.backtest(load_policy(trained_run / "best" / FILE_NAME), hourly)
 
 
 def test_a_ruined_account_is_said(trained_run, monkeypatch, capsys):
