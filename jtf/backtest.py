@@ -159,8 +159,6 @@ def stored_bars(stored: Mapping[str, Any], data: Path | None, cut: bool) -> Bars
     """Return the bars of `data`, else those of a run; `cut` to the dates it was trained on, or all there are."""
     settings = stored["config"]
     trained_on = Path(settings["data"]) if settings["data"] is not None else None
-    if data is None and trained_on is None and stored["data"]["kind"] != "synthetic":
-        raise UserError("this run was trained on a data frame, which is not kept; give the bars, e.g. with --data.")
     return load_bars(settings["symbol"], data or trained_on, **stored_settings(stored, cut))
 
 

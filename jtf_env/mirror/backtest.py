@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jtf_env.actions import NUM_ACTIONS
 from jtf_env.constants import BREAK_EVEN
 from jtf_env.errors import InputError
 from jtf_env.mirror.account import Observation, account_columns
@@ -88,7 +89,7 @@ def run_backtest(
 
     Decisions are made at bars ``start .. stop - 2``; the last mark is at the close of ``stop - 1``. The defaults
     are the whole market from its first decision bar. ``episode_bars`` is ignored; ruin ends the pass. Raises
-    `InputError` for rows that the market does not have.
+    `InputError` for rows that the market does not have, and for a decision that is no action.
     """
     start = market.first_bar if start is None else start
     stop = market.num_bars if stop is None else stop
@@ -109,6 +110,8 @@ def run_backtest(
         j = i + 1
         seen = NO_ACCOUNT if address_only else account_columns(state, market.layout, params)
         action = decide(Observation(start + i, seen))
+        if not 0 <= action < NUM_ACTIONS:
+            raise InputError(f"the decision at row {start + i} is {action!r}; actions are 0 to {NUM_ACTIONS - 1}.")
         view = BarView(opens[j], highs[j], lows[j], closes[j], tradable[j], closes[i], tradable[i])
         done = execute(account, action, view, params)
         if done.legs:

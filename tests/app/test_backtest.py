@@ -140,6 +140,14 @@ def test_from_python_a_run_a_result_and_its_policy_are_played_alike(trained_run,
     assert run.directory is None and sorted(trained_run.rglob("*")) == before
 
 
+def test_all_bars_are_those_of_the_file_even_where_training_was_cut_to_dates(trained_run, tmp_path):
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    config["config"]["end"] = "2024-01-08"
+    (run / "config.json").write_text(json.dumps(config))
+    assert jtf.backtest(run).derived["segments"]["all"]["end"] == read_summary(trained_run)["data"]["end"]
+
+
 def test_a_policy_alone_has_no_bars(trained_run):
     with pytest.raises(UserError, match="has no bars"):
         jtf.backtest(load_policy(trained_run / "best" / FILE_NAME))

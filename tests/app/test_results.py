@@ -1,6 +1,7 @@
 """Results are data: what is written is what was measured, can be recomputed, and names what it was derived from."""
 
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from jtf.models.policy_file import FILE_NAME, save_policy
 from jtf.results.evaluation import evaluate
 from jtf.results.provenance import seen_spans
 from jtf.results.results import MemberResult, RunResult, measure, read_result, write_results
-from jtf.results.tables import table_fills, trade_table
+from jtf.results.tables import PROBABILITIES, table_fills, trade_table
 from jtf.results.trades import trades_from_fills
 from jtf.results.verdict import Verdict
 from jtf.splits import SplitConfig, split_bars
@@ -223,3 +224,11 @@ def test_a_segment_measured_alone_is_the_segment_of_a_run(result, policy, market
 def test_results_are_exported_by_the_package(written):
     found = jtf.read_result(Path(written.directory))
     assert isinstance(found, jtf.RunResult) and isinstance(found, RunResult)
+
+
+def test_every_column_of_the_files_is_documented(written):
+    page = (Path(__file__).parents[2] / "docs" / "results.md").read_text()
+    for name in ("curves", "fills", "trades"):
+        section = page.split(f"## {name}.")[1].split("## ")[0]
+        documented = set(re.findall(r"\w+", section))
+        assert set(getattr(written, name).columns) - set(PROBABILITIES[1:-1]) <= documented, name

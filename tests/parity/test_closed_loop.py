@@ -5,6 +5,7 @@ import pytest
 
 from jtf.data import load_bars
 from jtf.models.policy import Policy, trunk_outputs
+from jtf_env.errors import InputError
 from jtf_env.layouts import GROUPS, Layout, get_layout
 from jtf_env.mirror import environment as mirror
 from jtf_env.mirror.account import Observation, account_columns
@@ -89,3 +90,9 @@ def test_an_address_only_layout_shows_an_empty_account():
     shapes = set()
     run_backtest(market, lambda observation: shapes.add(observation.account.shape) or 0, PARAMS)
     assert shapes == {(0,)}
+
+
+@pytest.mark.parametrize("action", [-1, 8])
+def test_a_decision_that_is_no_action_is_refused(market, action):
+    with pytest.raises(InputError, match=f"the decision at row {market.first_bar} is {action}; actions are 0 to 7"):
+        run_backtest(market, lambda observation: action, PARAMS)
