@@ -88,14 +88,17 @@ def run_backtest(
     """Ask `decide` at every bar of ``[start, stop)`` and play its orders.
 
     Decisions are made at bars ``start .. stop - 2``; the last mark is at the close of ``stop - 1``. The defaults
-    are the whole market from its first decision bar. ``episode_bars`` is ignored; ruin ends the pass. Raises
-    `InputError` for rows that the market does not have, and for a decision that is no action.
+    are the first decision bar of the market and the end of the stretch of `start`. ``episode_bars`` is ignored; ruin
+    ends the pass. Raises `InputError` for rows that do not lie in one stretch of the market, and for a decision that
+    is no action.
     """
     start = market.first_bar if start is None else start
-    stop = market.num_bars if stop is None else stop
-    if not market.first_bar <= start < stop <= market.num_bars:
+    end = int(market.segment_end[start]) + 1 if 0 <= start < market.num_bars else 0
+    stop = end if stop is None else stop
+    if not start < stop <= end:
         raise InputError(
-            f"rows [{start}, {stop}) do not lie in [{market.first_bar}, {market.num_bars}), the decision bars."
+            f"rows [{start}, {stop}) do not lie in one stretch of decision bars; those of the market begin at "
+            f"{market.first_bar}" + (f" and the one of row {start} ends before {end}." if end else ".")
         )
     columns = (market.open, market.high, market.low, market.close, market.tradable)
     opens, highs, lows, closes, tradable = (np.asarray(column[start:stop]).tolist() for column in columns)

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jtf_env import environment
-from jtf_env.errors import BarsError
+from jtf_env.errors import BarsError, InputError
 from jtf_env.market import fold_market, market_segment
 from jtf_env.mirror import environment as mirror_environment
 from jtf_env.mirror import market as mirror_market
+from jtf_env.mirror.backtest import replay, run_backtest
 from jtf_env.params import EnvParams
 from jtf_env.stretches import ROW_FIELDS, stretch_rows
 from tests.contract.helpers import make_markets, random_prices
@@ -143,6 +144,16 @@ def test_the_mirror_walks_the_same_rows_and_reads_neither_padding_nor_holes(fold
         np.testing.assert_array_equal(rows[:, 0], final.bar[:, i])
         np.testing.assert_array_equal(rows[:, 1], result.truncated[:, i])
         np.testing.assert_array_equal(rows, mirror_walk(replace(mirrored, **spoiled), *path))
+
+
+def test_a_backtest_stays_in_one_stretch(folds):
+    market = folds[1]
+    (first, end), (second, _) = moved()[:2]
+    backtest = run_backtest(market, replay([2] * LENGTH), PARAMS)
+    np.testing.assert_array_equal(backtest.bars, np.arange(first, end))
+    for start, stop in ((first, end + 1), (first, second + 2), (end, second), (LENGTH - 5, LENGTH), (LENGTH, None)):
+        with pytest.raises(InputError, match="do not lie in one stretch"):
+            run_backtest(market, replay([2] * LENGTH), PARAMS, start, stop)
 
 
 @pytest.mark.parametrize("draw", ["key", "bits"])
