@@ -160,17 +160,13 @@ def make_bars(
     """
     where = source or symbol
     asset_class = asset_class_of(symbol, asset_class)
-    if bar_minutes < 1 or 60 % bar_minutes:
-        raise BarsError(
-            f"{where}: a bar length of {bar_minutes} minutes does not divide the hour; use 15, for example."
-        )
+    _check_bar_length(bar_minutes, where)
     check_columns(frame, where)
     timestamps = read_timestamps(frame, where)
     _check_timestamps(timestamps, bar_minutes, ASSETS[asset_class].open_minute, where)
     table = np.stack([_read_numbers(frame[name], where) for name in COLUMNS])
     _check_prices(table, timestamps, where)
     open_, high, low, close, volume = table
-
     labels = label_sessions(timestamps, asset_class, bar_minutes)
     bars = Bars(
         symbol=symbol,
@@ -332,6 +328,13 @@ def read_timestamps(frame: pd.DataFrame, where: str) -> pd.DatetimeIndex:
     unknown = np.asarray((years < first) | (years > last))
     _reject(unknown, stamps, where, f"lies outside {first}..{last}", "check the epoch unit")
     return stamps.tz_convert("UTC").as_unit("ns").rename("timestamp")
+
+
+def _check_bar_length(bar_minutes: int, where: str) -> None:
+    if bar_minutes < 1 or 60 % bar_minutes:
+        raise BarsError(
+            f"{where}: a bar length of {bar_minutes} minutes does not divide the hour; use 15, for example."
+        )
 
 
 def _check_timestamps(timestamps: pd.DatetimeIndex, bar_minutes: int, open_minute: int, where: str) -> None:

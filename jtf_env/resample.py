@@ -5,9 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from jtf_env.bars import Bars, BarsReport, make_bars
+from jtf_env.bars import COLUMNS, Bars, BarsReport, make_bars
 from jtf_env.errors import BarsError
-from jtf_env.sessions import MINUTE, label_sessions, nanoseconds
+from jtf_env.sessions import MINUTE, label_sessions, nanoseconds, scheduled_spans
+
+RULES = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
+"""What a long bar is of its short ones."""
 
 
 def resample(bars: Bars, bar_minutes: int) -> Bars:
@@ -25,38 +28,15 @@ def resample(bars: Bars, bar_minutes: int) -> Bars:
     where = bars.source or bars.symbol
     if bar_minutes % bars.bar_minutes:
         raise BarsError(f"{where}: bars of {bars.bar_minutes} minutes do not make bars of {bar_minutes}.")
-    long_bar, short_bar = bar_minutes * MINUTE, bars.bar_minutes * MINUTE
-    regular = label_sessions(bars.timestamps, bars.asset_class, bars.bar_minutes).regular
-    starts = nanoseconds(bars.timestamps)
-    bins = starts // long_bar
-    is_first = np.diff(bins, prepend=bins[:1] - 1) != 0
-    bin_of_bar = np.cumsum(is_first) - 1
-    has_regular = np.logical_or.reduceat(regular, np.flatnonzero(is_first))
-    rows = np.flatnonzero(regular | ~has_regular[bin_of_bar])
-
-    bins = bins[rows]
-    first = np.flatnonzero(np.diff(bins, prepend=bins[:1] - 1))
-    count = np.diff(np.append(first, len(rows)))
-    at = rows[first]
-    opens = nanoseconds(bars.session_open)[at] // short_bar * short_bar
-    closes = -(-nanoseconds(bars.session_close)[at] // short_bar) * short_bar
-    begin = bins[first] * long_bar
-    scheduled = (np.minimum(begin + long_bar, closes) - np.maximum(begin, opens)) // short_bar
-    whole = (count == scheduled) | ~has_regular
+    table = _short_bars(bars, bar_minutes)
+    grouped = table.groupby("start")
+    frame = grouped[list(COLUMNS)].agg(RULES)
+    scheduled = _scheduled_parts(grouped["session_open"].first(), grouped["session_close"].first(), bars, bar_minutes)
+    whole = np.asarray((grouped.size() == scheduled) | ~grouped["regular"].first())
     if not whole.any():
         raise BarsError(f"{where}: no {bar_minutes}-minute bar has all its {bars.bar_minutes}-minute bars.")
-    frame = pd.DataFrame(
-        {
-            "open": bars.open[at],
-            "high": np.maximum.reduceat(bars.high[rows], first),
-            "low": np.minimum.reduceat(bars.low[rows], first),
-            "close": bars.close[rows[np.append(first[1:], len(rows)) - 1]],
-            "volume": np.add.reduceat(bars.volume[rows], first),
-        },
-        index=pd.DatetimeIndex(begin, tz="UTC"),
-    )[whole]
     long = make_bars(
-        frame,
+        frame[whole],
         bars.symbol,
         asset_class=bars.asset_class,
         bar_minutes=bar_minutes,
@@ -64,6 +44,23 @@ def resample(bars: Bars, bar_minutes: int) -> Bars:
         source=bars.source,
     )
     return replace(long, report=_merged_report(bars, long, int((~whole).sum())))
+
+
+def _short_bars(bars: Bars, bar_minutes: int) -> pd.DataFrame:
+    """Return the short bars to put together, each with the ``start`` of its long bar."""
+    columns = {name: getattr(bars, name) for name in (*COLUMNS, "session_open", "session_close")}
+    regular = label_sessions(bars.timestamps, bars.asset_class, bars.bar_minutes).regular
+    start = bars.timestamps.floor(f"{bar_minutes}min")
+    table = pd.DataFrame({**columns, "regular": regular, "start": start})
+    return table[table["regular"] | ~table.groupby("start")["regular"].transform("any")]
+
+
+def _scheduled_parts(session_open: pd.Series, session_close: pd.Series, bars: Bars, bar_minutes: int) -> np.ndarray:
+    """Return how many short bars are scheduled in each long one, ``[L]``; the sessions are indexed by its start."""
+    start = nanoseconds(pd.DatetimeIndex(session_open.index))
+    first, stop = scheduled_spans(pd.DatetimeIndex(session_open), pd.DatetimeIndex(session_close), bars.bar_minutes)
+    inside = np.minimum(start + bar_minutes * MINUTE, stop) - np.maximum(start, first)
+    return inside // (bars.bar_minutes * MINUTE)
 
 
 def _merged_report(short: Bars, long: Bars, incomplete: int) -> BarsReport:

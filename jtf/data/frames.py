@@ -23,7 +23,7 @@ def tidy_frame(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     frame = _drop_ticker_rows(_single_header(frame, where))
     names = [str(name).strip().lower() for name in frame.index.names if name is not None]
     if isinstance(frame.index, pd.MultiIndex) or (not _is_dated(frame.index) and set(names) & set(TIME_NAMES)):
-        frame = frame.reset_index()
+        frame = frame.reset_index(allow_duplicates=True)
     frame = frame.set_axis([str(name).strip().lower() for name in frame.columns], axis=1)
     _refuse_several_symbols(frame, where)
     there = [name for name in (*TIME_NAMES, UNNAMED_INDEX) if name in frame.columns]
@@ -76,7 +76,7 @@ def _read_times(column: pd.Series, where: str) -> pd.Series:
     """Return a column of text as dates, in UTC where every cell names its zone; other columns as they are."""
     if column.dtype.kind in "iufbM":  # numbers are nobody's clock, and dates are dates: make_bars judges both
         return column
-    cells = column.astype(str)
+    cells = pd.Series([str(cell) for cell in column])
     times = pd.to_datetime(cells, utc=True, format="ISO8601", errors="coerce")
     unread = times.isna().to_numpy()
     if unread.any():

@@ -5,6 +5,8 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import jtf
 from jtf.data import BARS_SETTINGS, bars_sha256, load_bars
@@ -12,6 +14,7 @@ from jtf.data.check import notes_on_bars, refuse_bars
 from jtf_env.bars import COLUMNS, Bars
 from jtf_env.errors import BarsError
 from tests.app.test_check import crypto, equity
+from tests.env.test_bars import malformed_frames
 
 EQUITY = equity(5)
 CRYPTO = crypto(400)
@@ -129,6 +132,7 @@ WRONG_FRAMES = {
     "epochs": (EQUITY.set_axis(EQUITY.index.asi8).rename_axis("timestamp").reset_index(), r"timestamps are int64"),
     "two spellings": (EQUITY.assign(Close=1.0), r"needs the column 'close' exactly once"),
     "two times": (EQUITY.assign(date="x", Date="y").reset_index(drop=True), r"has the column 'date' more than once"),
+    "times twice": (EQUITY.assign(date="x").set_axis(EQUITY.index.astype(str)).rename_axis("date"), r"more than once"),
     "two symbols": (EQUITY.assign(symbol=["A"] * 100 + ["B"] * 30), r"the bars of 2 symbols \(A, B\); keep the rows"),
     "two tickers": (
         pd.concat({"A": EQUITY, "B": EQUITY}, axis=1),
@@ -357,3 +361,14 @@ def test_200_damaged_files_end_in_bars_or_in_one_sentence(tmp_path, symbol):
             assert all(note.endswith(".") for note in notes_on_bars(bars))
             ends["bars"] += 1
     assert min(ends.values()) > 10, ends
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(frame=malformed_frames(), symbol=st.sampled_from(["SPY", "BTC/USD"]), stamps=st.sampled_from(["start", "end"]))
+def test_malformed_frames_end_in_bars_or_in_one_sentence(frame, symbol, stamps):
+    try:
+        bars = load_bars(symbol, frame, stamps=stamps)
+    except BarsError as error:
+        assert "\n" not in str(error)
+    else:
+        assert np.isfinite([getattr(bars, name) for name in COLUMNS]).all()

@@ -8,6 +8,8 @@ from jtf_env.bars import Bars, make_bars
 from jtf_env.errors import BarsError
 from jtf_env.resample import resample
 
+pytestmark = pytest.mark.quick
+
 NEW_YORK = "America/New_York"
 
 
