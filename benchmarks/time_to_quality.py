@@ -2,7 +2,7 @@
 
 Steps a second can be inflated by adding environments; this cannot. All trainers have the same network, epochs, horizon
 and bars, and each the rollout and minibatch sizes that suit it (flags); the engines share their feature noise and
-dropout, which the PureJaxRL-style peer (``--trainers bars purejaxrl``, needs the extra ``bench``) does not have. The
+dropout, which the PureJaxRL-style peer (``--trainers rows purejaxrl``, needs the extra ``bench``) does not have. The
 clock starts when training is called and stops at the first validation at or above the level, so that it counts
 validations too.
 """

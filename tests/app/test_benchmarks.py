@@ -184,14 +184,14 @@ def test_a_second_benchmark_is_added_to_the_devices_file(curve: Curve, tmp_path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time_to_quality, "learn_known", lambda *args, **limits: curve)
         for label in ("one", "two"):
-            flags = f"--trainers bars --train-bars 300 --unseen-bars 200 --label {label}"
+            flags = f"--trainers rows --train-bars 300 --unseen-bars 200 --label {label}"
             time_to_quality.main([*flags.split(), "--out", str(tmp_path)])
     assert result(tmp_path, "time_to_quality one")["rows"] == result(tmp_path, "time_to_quality two")["rows"]
 
 
 def test_a_level_that_was_not_reached_is_said_so(curve: Curve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(time_to_quality, "learn_known", lambda *args, **limits: curve)
-    flags = "--trainers bars --train-bars 300 --unseen-bars 200 --level 1000"
+    flags = "--trainers rows --train-bars 300 --unseen-bars 200 --level 1000"
     assert time_to_quality.main([*flags.split(), "--out", str(tmp_path)]) == 0
     row = result(tmp_path, "time_to_quality")["rows"][0]
     assert (row["reached"], row["seconds"]) == (False, None)
