@@ -82,6 +82,19 @@ def replay(actions: np.ndarray | Sequence[int]) -> Decide:
     return lambda observation: codes[observation.row]
 
 
+def backtest_rows(market: Market, start: int | None, stop: int | None) -> tuple[int, int]:
+    """Return the rows ``[start, stop)`` of a backtest, defaults filled in; raise `InputError` outside one stretch."""
+    start = market.first_bar if start is None else start
+    end = int(market.segment_end[start]) + 1 if 0 <= start < market.num_bars else 0
+    stop = end if stop is None else stop
+    if not start < stop <= end:
+        raise InputError(
+            f"rows [{start}, {stop}) do not lie in one stretch of decision bars; those of the market begin at "
+            f"{market.first_bar}" + (f" and the one of row {start} ends before {end}." if end else ".")
+        )
+    return start, stop
+
+
 def run_backtest(
     market: Market, decide: Decide, params: EnvParams, start: int | None = None, stop: int | None = None
 ) -> Backtest:
@@ -92,14 +105,7 @@ def run_backtest(
     ends the pass. Raises `InputError` for rows that do not lie in one stretch of the market, and for a decision that
     is no action.
     """
-    start = market.first_bar if start is None else start
-    end = int(market.segment_end[start]) + 1 if 0 <= start < market.num_bars else 0
-    stop = end if stop is None else stop
-    if not start < stop <= end:
-        raise InputError(
-            f"rows [{start}, {stop}) do not lie in one stretch of decision bars; those of the market begin at "
-            f"{market.first_bar}" + (f" and the one of row {start} ends before {end}." if end else ".")
-        )
+    start, stop = backtest_rows(market, start, stop)
     columns = (market.open, market.high, market.low, market.close, market.tradable)
     opens, highs, lows, closes, tradable = (np.asarray(column[start:stop]).tolist() for column in columns)
     state = reset_at(start, market, params)
