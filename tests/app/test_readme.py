@@ -13,6 +13,8 @@ from benchmarks import readme
 from benchmarks.readme import BLOCK, shorten, with_outputs
 from jtf.errors import run_command
 from jtf_env.actions import ACTION_NAMES
+from jtf_env.assets import ASSETS, asset_class_of
+from jtf_env.errors import BarsError
 from jtf_env.layouts import get_layout
 from jtf_env.params import REWARD_PRESETS
 
@@ -146,3 +148,32 @@ def test_commands_of_a_page_share_one_folder(tmp_path):
     page.write_text("<!-- output: echo 5 > a -->\n<!-- /output -->\n<!-- output: cat a -->\n<!-- /output -->\n")
     assert readme.main([str(page)]) == 0
     assert "```text\n5\n```" in page.read_text()
+
+
+def test_the_asset_table_is_the_codes():
+    rows = [row for row in table_rows("data.md") if row[0] in ASSETS]
+    assert [row[0] for row in rows] == list(ASSETS)
+    for name, calendar, fee, slippage, shorts in rows:
+        asset = ASSETS[name]
+        assert (float(fee), float(slippage), shorts == "yes") == (asset.fee, asset.slippage, asset.allow_short)
+        assert calendar == f"{asset.calendar or 'around the clock'}, {asset.timezone}"
+
+
+def test_every_spelling_of_the_symbol_table_is_read_as_it_says():
+    classes = {"crypto": "crypto", "US equity": "us_equity"}
+    rows = [row for row in table_rows("data.md") if len(row) == 3 and row[1] in (*classes, "refused")]
+    assert len(rows) == 5
+    for _, read_as, examples in rows:
+        for symbol in re.findall("`(.+?)`", examples):
+            if read_as == "refused":
+                with pytest.raises(BarsError):
+                    asset_class_of(symbol)
+            else:
+                assert asset_class_of(symbol) == classes[read_as]
+
+
+def test_every_link_of_a_page_leads_somewhere():
+    for page in (*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"):
+        links = re.findall(r"\]\(([^)#]+)", page.read_text())
+        local = [link for link in links if not link.startswith("http")]
+        assert [link for link in local if not (page.parent / link).exists()] == []
