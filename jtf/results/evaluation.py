@@ -99,8 +99,9 @@ def ruin_note(backtest: Backtest, params: EnvParams, timestamps: pd.DatetimeInde
 def open_note(trade: Trade, timestamps: pd.DatetimeIndex) -> str:
     """Return a sentence on a position still open at the end; `timestamps` ``[T]``."""
     side = "long" if trade.direction > 0 else "short"
+    entered = f"{timestamps[trade.entry_bar]:%Y-%m-%d %H:%M} UTC"
     return (
-        f"{side} {trade.open_units:,.6g} units, entered {timestamps[trade.entry_bar]:%Y-%m-%d %H:%M} UTC, are still "
-        f"open at the end: {trade.net:+,.2f} USD so far at the last close; closing there would cost "
+        f"a {side} position of {trade.open_units:,.6g} units, entered {entered}, is still open at the end: "
+        f"{trade.net:+,.2f} USD so far at the last close; closing there would cost "
         f"{trade.closing_cost:,.2f} USD."
     )

@@ -181,7 +181,10 @@ def test_a_position_open_at_the_end_is_a_note_with_what_closing_would_cost(bars,
     assert trade["open_at_end"] and measured.metrics["test"].num_trades == 0
     assert measured.metrics["test"].open_position == pytest.approx(1.0, abs=0.1)
     (note,) = measured.notes
-    assert note.startswith("On test, long ") and f"closing there would cost {trade['closing_cost']:,.2f} USD" in note
+    assert (
+        note.startswith("On test, a long position of ")
+        and f"closing there would cost {trade['closing_cost']:,.2f} USD" in note
+    )
 
 
 def always(action: int) -> dict[str, np.ndarray]:
