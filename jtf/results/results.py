@@ -40,6 +40,7 @@ from jtf.splits import Segment
 from jtf_env.bars import Bars
 from jtf_env.mirror.backtest import Backtest, run_backtest
 from jtf_env.mirror.market import Market
+from jtf_env.params import EnvParams
 
 CURVES, FILLS, TRADES, PICTURE = "curves.parquet", "fills.csv", "trades.csv", "equity.png"
 
@@ -109,7 +110,7 @@ def measure(
     `spans` says what the policy has seen (`provenance.seen_spans`); None where that is not known.
     """
     params, per_year = policy.env_params, bars.bars_per_year
-    decide, known = policy.decider(market), spans is not None
+    decide = policy.decider(market)
     labels = label_bars(bars.timestamps, spans) if spans is not None else np.full(len(bars), "unknown", object)
     table = bar_table(bars, labels, policy_outputs(policy, market))
     metrics: dict[str, Metrics] = {}
@@ -117,16 +118,13 @@ def measure(
     curves, passes, notes = [], {}, []
     for name, segment in segments.items():
         backtest = run_backtest(market, decide, params, segment.start, segment.stop)
-        passes[name] = backtest
-        metrics[name] = backtest_metrics(backtest, params, per_year)
         compared = baseline_backtests(market, params, segment)
-        baselines[name] = {key: backtest_metrics(one, params, per_year) for key, one in compared.items()}
-        if known and len(set(labels[backtest.bars[:-1]])) > 1:
-            metrics |= label_metrics(backtest, params, per_year, labels)
-            by_name = {key: label_metrics(one, params, per_year, labels) for key, one in compared.items()}
-            baselines |= {part: {key: by_name[key][part] for key in by_name} for part in by_name["flat"]}
+        beside = {key: segment_metrics(name, one, params, per_year, labels) for key, one in compared.items()}
+        metrics |= segment_metrics(name, backtest, params, per_year, labels)
+        baselines |= {part: {key: parts[part] for key, parts in beside.items()} for part in beside["flat"]}
         curves.append(curve_table(name, segment, table, backtest, compared["buy_and_hold"]))
         notes += segment_notes(name, backtest, policy, bars)
+        passes[name] = backtest
     decided = np.concatenate([labels[one.bars[:-1]] for one in passes.values()])
     trades = {name: backtest_trades(one, params) for name, one in passes.items()}
     return Measured(
@@ -135,7 +133,7 @@ def measure(
         curves=pd.concat(curves, ignore_index=True),
         fills=fill_table(((name, fill) for name, one in passes.items() for fill in one.fills), bars.timestamps),
         trades=trade_table(((name, trade) for name, some in trades.items() for trade in some), bars.timestamps),
-        seen=label_shares(decided) if known else None,
+        seen=label_shares(decided) if spans is not None else None,
         notes=tuple(notes),
         derived=derived_from(policy, bars, passes),
     )
@@ -147,6 +145,15 @@ def policy_outputs(policy: Policy, market: Market) -> dict[str, np.ndarray]:
         return {}
     outputs = dict(zip(PROBABILITIES, policy.probabilities(market).T, strict=True))
     return outputs | {"value": policy.values(market)}
+
+
+def segment_metrics(
+    name: str, backtest: Backtest, params: EnvParams, bars_per_year: float, labels: np.ndarray
+) -> dict[str, Metrics]:
+    """Return the metrics of a segment, and of its parts where its decisions have several of ``labels [T]``."""
+    several = len(set(labels[backtest.bars[:-1]])) > 1
+    parts = label_metrics(backtest, params, bars_per_year, labels) if several else {}
+    return {name: backtest_metrics(backtest, params, bars_per_year)} | parts
 
 
 def segment_notes(name: str, backtest: Backtest, policy: Policy, bars: Bars) -> list[str]:
