@@ -47,8 +47,8 @@ def known_row(args: argparse.Namespace, layout: str, seed: int) -> Row:
 
 def real_row(args: argparse.Namespace, layout: str, seed: int, symbol: str) -> Row:
     """Train one layout on the training segment of real bars, split as `jtf.train` splits them."""
-    training, validation, params = real_problem(symbol, args.real, layout)
-    curve = learn(training, validation, params, learner_config(args, seed, feature_noise=args.feature_noise))
+    problem = real_problem(symbol, args.real, layout)
+    curve = learn(problem, learner_config(args, seed, feature_noise=args.feature_noise))
     return layout_row(symbol, layout, seed, curve, 1.0, 1.0)
 
 

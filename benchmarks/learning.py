@@ -13,23 +13,22 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.experimental.compilation_cache import compilation_cache
 
 from benchmarks.measure import Row
-from benchmarks.phases import resolve_for
+from benchmarks.phases import CRYPTO_BARS_PER_YEAR, resolve_for
 from benchmarks.purejaxrl import PeerConfig
 from jtf.data import load_bars
-from jtf.environment import ValidationData, make_environment, make_validation, on_device, validate
+from jtf.environment import ValidationData, make_validation, validate
 from jtf.known_optimum.markets import TRAIN_BARS, UNSEEN_BARS, KnownOptimumMarket
-from jtf.splits import EMBARGO_EXTRA, SplitConfig, split_bars
+from jtf.problem import Problem, make_problem
+from jtf.splits import EMBARGO_EXTRA, SplitConfig, split
 from jtf_env.layouts import DEFAULT_WINDOW, LAYOUTS, get_layout
-from jtf_env.market import Market, build_market, market_segment, scale_market
-from jtf_env.params import EnvParams, make_params
-from jtf_env.scaler import fit_scaler
+from jtf_env.market import build_market
+from jtf_env.params import make_params
 from jtf_ppo import PPOConfig, train
-from jtf_ppo.types import Policy, Validation
+from jtf_ppo.types import PolicyFunctions, Validation
 
 
 class Segments(NamedTuple):
@@ -85,10 +84,13 @@ class Recorder:
     began: float = field(default_factory=time.perf_counter)
     points: list[Point] = field(default_factory=list)
 
-    def on_validation(self, metrics: dict[str, float], params: dict[str, Any], is_best: bool) -> None:
-        """Record one validation."""
-        seconds = time.perf_counter() - self.began
-        self.points.append(Point(int(metrics["update"]), seconds, metrics["val/score"], metrics["val/train_score"]))
+    def on_validation(self, records: list[dict[str, float]], best: dict[int, Any], improved: list[bool]) -> None:
+        """Record one validation of the only member."""
+        self.record(int(records[0]["update"]), records[0]["val/score"], records[0]["val/train_score"])
+
+    def record(self, update: int, unseen: float, train: float) -> None:
+        """Add a point now."""
+        self.points.append(Point(update, time.perf_counter() - self.began, unseen, train))
 
     def should_stop(self) -> bool:
         """Whether the level is reached or the time is up; never before the first validation."""
@@ -97,71 +99,58 @@ class Recorder:
         return self.points[-1].unseen >= self.enough or time.perf_counter() - self.began > self.max_seconds
 
 
-def score_both(policy: Policy, data: Segments) -> dict[str, Array]:
+def score_both(policy: PolicyFunctions, data: Segments) -> dict[str, Array]:
     """Backtest the policy on both segments; the unseen one picks the best parameters."""
     return {"score": validate(policy, data.unseen)["score"], "train_score": validate(policy, data.train)["score"]}
 
 
-def make_segments(training: Market, unseen: Market, params: EnvParams) -> Segments:
+def make_segments(problem: Problem) -> Segments:
     """Return what `score_both` takes; the score needs no annualisation."""
-    return Segments(*(make_validation(market, params, 1.0).data for market in (unseen, training)))
+    return Segments(problem.validation.data, make_validation(*problem.data, 1.0).data)
 
 
-def learn(
-    training: Market,
-    unseen: Market,
-    params: EnvParams,
-    config: PPOConfig,
-    *,
-    max_seconds: float = math.inf,
-    enough: float = math.inf,
-) -> Curve:
-    """Train on one market, validate on the other; `max_seconds` or the unseen return `enough` may end the run early.
+def learn(problem: Problem, config: PPOConfig, *, max_seconds: float = math.inf, enough: float = math.inf) -> Curve:
+    """Train on a problem; `max_seconds` or the unseen return `enough` may end the run early.
 
     What `config` leaves open is decided for this device. At least one validation is made.
     """
-    config = resolve_for(training, config)
-    traced = on_device(params)
-    segments = make_segments(training, unseen, traced)
+    config = resolve_for(problem.data[0], config)
     recorder = Recorder(max_seconds, enough)
     result = train(
-        make_environment(training),
-        (training, traced),
+        problem.environment,
+        problem.data,
         config,
-        validation=Validation(score_both, segments),
+        validation=Validation(score_both, make_segments(problem)),
         on_validation=recorder.on_validation,
         should_stop=recorder.should_stop,
     )
-    rate = result.metrics["perf/steps_per_second"]
+    rate = result.steps_timed / result.run_seconds
     return Curve(tuple(recorder.points), result.compile_seconds, result.steps, rate, config)
+
+
+def known_problem(known: KnownOptimumMarket) -> Problem:
+    """Return the problem of a market whose optimum is known: its training bars, validated on its unseen ones."""
+    return make_problem(known.natural, known.fold(known.unseen, known.unseen), known.params, CRYPTO_BARS_PER_YEAR)
 
 
 def learn_known(known: KnownOptimumMarket, config: PPOConfig, **limits: float) -> Curve:
     """Train on a known market's training bars, validate on its unseen ones."""
-    return learn(known.segment(known.train), known.segment(known.unseen), known.params, config, **limits)
+    return learn(known_problem(known), config, **limits)
 
 
 @cache
-def real_problem(symbol: str, folder: Path, layout: str, fee: float | None = None) -> tuple[Market, Market, EnvParams]:
-    """Return training market, validation market and parameters of real bars, split and scaled as `jtf.train` does.
+def real_problem(symbol: str, folder: Path, layout: str, fee: float | None = None) -> Problem:
+    """Return the problem of real bars, split as `jtf.train` splits them.
 
     `fee` replaces that of the asset class. Every layout starts at the latest warm-up of any, so that all are scored on
     the same bars.
     """
     bars = load_bars(symbol, folder)
     first_bar = max(known.first_bar() for known in LAYOUTS.values())
-    segments = split_bars(len(bars), first_bar, DEFAULT_WINDOW, SplitConfig())
-    natural = build_market(bars, layout, dtype=jnp.float64)
-    rows = slice(None, segments["train"].stop)
-    scaler = fit_scaler(
-        np.asarray(natural.features)[rows], np.asarray(natural.context)[rows], get_layout(layout).warmup
-    )
-    market = scale_market(natural, scaler)
-    training, validation = (
-        market_segment(market, segments[name].start, segments[name].stop) for name in ("train", "validation")
-    )
+    fold = split(len(bars), first_bar, DEFAULT_WINDOW, SplitConfig())
     costs = {} if fee is None else {"fee": fee}
-    return training, validation, make_params(bars.asset_class, "log_return", **costs)
+    params = make_params(bars.asset_class, "log_return", **costs)
+    return make_problem(build_market(bars, layout, dtype=jnp.float64), fold, params, bars.bars_per_year)
 
 
 def curve_row(curve: Curve, unseen_unit: float, train_unit: float) -> Row:

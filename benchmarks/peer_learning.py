@@ -9,11 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from benchmarks.learning import Curve, Recorder, Segments, make_segments, score_both
+from benchmarks.learning import Curve, Recorder, Segments, known_problem, make_segments, score_both
 from benchmarks.purejaxrl import Peer, PeerConfig, gymnax_env, make_peer
-from jtf.environment import on_device
 from jtf.known_optimum.markets import KnownOptimumMarket
-from jtf_ppo.types import Policy, RowTable
+from jtf_ppo.types import Environment, PolicyFunctions, RowTable
 
 ROWS_AT_ONCE = 256
 """Dense observations that exist at the same time while a whole market is evaluated."""
@@ -30,15 +29,15 @@ def learn_peer(
     seed: int = 0,
 ) -> Curve:
     """Train the peer until `updates`, `max_seconds`, or the unseen return `enough` ends it."""
-    training, params = known.segment(known.train), on_device(known.params)
-    segments = make_segments(training, known.segment(known.unseen), params)
-    env = gymnax_env((training, params))
+    problem = known_problem(known)
+    segments = make_segments(problem)
+    env = gymnax_env(problem.data)
     peer = make_peer(env, env.default_params, config)
     recorder = Recorder(max_seconds, enough)
     state = jax.jit(peer.start)(jax.random.key(seed), env.default_params)
     began = time.perf_counter()
     iterate = jax.jit(peer.iterate, donate_argnums=0).lower(state, env.default_params).compile()
-    score = jax.jit(_scorer(peer, training.window)).lower(state.params, segments).compile()
+    score = jax.jit(_scorer(peer, problem.environment)).lower(state.params, segments).compile()
     compile_seconds = time.perf_counter() - began
     done, run_seconds = 0, 0.0
     while done < updates and not recorder.should_stop():
@@ -48,21 +47,20 @@ def learn_peer(
         done += 1
         if done % validation_interval == 0 or done == updates:
             scores: dict[str, Any] = jax.device_get(score(state.params, segments))
-            metrics = {"update": done, **{f"val/{name}": float(value) for name, value in scores.items()}}
-            recorder.on_validation(metrics, {}, False)
+            recorder.record(done, float(scores["score"]), float(scores["train_score"]))
     steps = done * config.batch_size
     return Curve(tuple(recorder.points), compile_seconds, steps, steps / run_seconds, config)
 
 
-def _scorer(peer: Peer, window: int) -> Callable[[nnx.State, Segments], dict[str, Array]]:
+def _scorer(peer: Peer, env: Environment) -> Callable[[nnx.State, Segments], dict[str, Array]]:
     def score(params: nnx.State, segments: Segments) -> dict[str, Array]:
         def evaluate(observation: Array, table: RowTable | None) -> tuple[Array, Array]:
             return peer.apply(params, observation)
 
-        def evaluate_rows(table: RowTable, first_row: int) -> tuple[Array, Array]:
-            return _evaluate_rows(peer, params, table, first_row, window)
+        def evaluate_rows(table: RowTable) -> tuple[Array, Array]:
+            return _evaluate_rows(peer, params, table, env.first_row, env.window)
 
-        return score_both(Policy(evaluate, evaluate_rows), segments)
+        return score_both(PolicyFunctions(evaluate, evaluate_rows), segments)
 
     return score
 

@@ -22,7 +22,7 @@ from benchmarks.purejaxrl import MissingPeerError, PeerConfig, gymnax_env, make_
 from jtf.environment import TradingData
 from jtf.errors import run_command
 from jtf_ppo.config import PPOConfig
-from jtf_ppo.update import make_update
+from jtf_ppo.learner import make_learner
 
 Runner = Callable[[TradingData, argparse.Namespace, int, int], Row]
 """``(data, args, num_envs, minibatch_size) -> row`` of one setting."""
@@ -53,8 +53,10 @@ def run_jtf(data: TradingData, args: argparse.Namespace, num_envs: int, minibatc
         update_epochs=args.update_epochs,
     )
     it = start_iteration(data, resolve_for(data[0], config))
-    update = make_update(it.env, it.config, it.engine)
-    measured = measure(update, it.state, data, carry=True, repeats=args.repeats, budget_seconds=args.budget_seconds)
+    update = make_learner(it.env, it.config).update
+    measured = measure(
+        update, it.state, it.hyper, data, carry=True, repeats=args.repeats, budget_seconds=args.budget_seconds
+    )
     return compiled_row("jtf", num_envs, it.config.minibatch_size or 0, it.config.batch_size, measured)
 
 

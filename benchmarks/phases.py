@@ -1,28 +1,30 @@
 """The phases of one training iteration as separately compiled functions, on the built-in market."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from benchmarks.floors import Sizes, Work, env_work, epochs_work, policy_table_work, rollout_work
 from benchmarks.measure import Measurement, measure
 from jtf.data.synthetic import synthetic_bars
-from jtf.environment import TradingData, make_environment, on_device
-from jtf_env.market import Market, build_market, scale_market
+from jtf.environment import TradingData, make_environment
+from jtf.problem import make_problem
+from jtf.splits import Fold, Segment
+from jtf_env.market import Market, build_market
 from jtf_env.params import make_params
-from jtf_env.scaler import fit_scaler
 from jtf_ppo.config import PPOConfig, resolve
 from jtf_ppo.engine import Engine
+from jtf_ppo.hyper import Hyper, make_hyper
+from jtf_ppo.learner import Epochs, TrainState, make_engine, make_learner, optimise
+from jtf_ppo.networks import network_graph
 from jtf_ppo.rows import evaluate_rows
 from jtf_ppo.sampling import draw_bits, mix_bits
 from jtf_ppo.types import Environment, PyTree
-from jtf_ppo.update import TrainState, make_engine, make_state, make_update
 
 CRYPTO_BARS_PER_YEAR = 35_040
 
@@ -37,6 +39,7 @@ class Iteration:
     engine: Engine
     graph: Any
     state: TrainState
+    hyper: Hyper
     sizes: Sizes
 
 
@@ -53,8 +56,9 @@ def synthetic_problem(num_bars: int, window: int = 100, layout: str = "v5.6.0") 
     """Return the standardised market of the last `num_bars` built-in BTC/USD bars, and its default parameters."""
     bars = synthetic_bars("BTC/USD", years=num_bars / CRYPTO_BARS_PER_YEAR + 0.1)[-num_bars:]
     natural = build_market(bars, layout, window=window, dtype=jnp.float64)
-    scaler = fit_scaler(np.asarray(natural.features), np.asarray(natural.context), natural.layout.warmup)
-    return scale_market(natural, scaler), on_device(make_params("crypto"))
+    everything = Segment(natural.first_bar, natural.num_bars)
+    fold = Fold((everything,), everything, everything)
+    return make_problem(natural, fold, make_params("crypto"), CRYPTO_BARS_PER_YEAR).data
 
 
 def resolve_for(market: Market, config: PPOConfig) -> PPOConfig:
@@ -66,7 +70,8 @@ def start_iteration(data: TradingData, config: PPOConfig) -> Iteration:
     """Return a fresh run of a resolved `config`."""
     market, _ = data
     env = make_environment(market)
-    graph, state = make_state(env, data, config)
+    learner, graph = make_learner(env, config), network_graph(env, config)
+    state = jax.jit(learner.init)(jax.random.key(config.seed), data)
     sizes = Sizes(
         market.num_bars - market.first_bar,
         market.window,
@@ -74,7 +79,7 @@ def start_iteration(data: TradingData, config: PPOConfig) -> Iteration:
         market.context.shape[1],
         env.num_actions,
     )
-    return Iteration(env, data, config, make_engine(env, config, graph, data), graph, state, sizes)
+    return Iteration(env, data, config, make_engine(env, config, graph, data), graph, state, make_hyper(config), sizes)
 
 
 def measure_phases(data: TradingData, config: PPOConfig, **timing: Any) -> Iterator[Phase]:
@@ -88,14 +93,14 @@ def measure_phases(data: TradingData, config: PPOConfig, **timing: Any) -> Itera
         table = measure(_policy_table(it), it.state.params, data, **timing)
         yield Phase("policy table", table, policy_table_work(config, it.sizes))
     rollout = rollout_work(config, it.sizes)
-    rollout_args = (it.state.params, it.state.rollout_state, key, data)
+    rollout_args = (it.state.params, it.state.rollout_state, key, it.hyper, data)
     yield Phase("rollout", measure(it.engine.collect, *rollout_args, **timing), rollout)
     _, batch, _ = jax.jit(it.engine.collect)(*rollout_args)
     epochs = epochs_work(config, it.sizes)
     yield Phase("epochs", measure(epochs_only(it), it.state, (data, batch), carry=True, **timing), epochs)
-    update = make_update(it.env, config, it.engine)
+    update = make_learner(it.env, config).update
     whole = Work(rollout.flops + epochs.flops, rollout.bytes + epochs.bytes)
-    yield Phase("iteration", measure(update, it.state, data, carry=True, **timing), whole)
+    yield Phase("iteration", measure(update, it.state, it.hyper, data, carry=True, **timing), whole)
 
 
 def step_randomly(env: Environment, config: PPOConfig, state: PyTree, key: Array, data: PyTree) -> tuple[PyTree, Array]:
@@ -113,10 +118,17 @@ def step_randomly(env: Environment, config: PPOConfig, state: PyTree, key: Array
 
 def epochs_only(it: Iteration) -> Callable[[TrainState, tuple[PyTree, PyTree]], tuple[TrainState, PyTree]]:
     """Return the update without its rollout: ``(state, (data, batch)) -> (state, metrics)``."""
-    assert it.env.table is not None
     table = it.env.table
-    engine = it.engine._replace(collect=lambda params, rollout_state, key, both: (rollout_state, both[1], {}))
-    return make_update(replace(it.env, table=lambda both: table(both[0])), it.config, engine)
+    assert table is not None
+
+    def run(state: TrainState, both: tuple[PyTree, PyTree]) -> tuple[TrainState, PyTree]:
+        data, batch = both
+        key, epochs_key = jax.random.split(jax.random.wrap_key_data(state.key))
+        epochs = Epochs(it.env, it.config, it.engine, it.hyper, state, batch, table(data))
+        last, metrics = optimise(epochs, epochs_key)
+        return state._replace(params=last.params, opt_state=last.opt_state, key=jax.random.key_data(key)), metrics
+
+    return run
 
 
 def _policy_table(it: Iteration) -> Callable[[PyTree, PyTree], tuple[Array, Array]]:

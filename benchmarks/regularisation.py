@@ -56,9 +56,9 @@ def known_row(args: argparse.Namespace, setting: str, seed: int) -> Row:
 
 def real_row(args: argparse.Namespace, setting: str, seed: int, symbol: str) -> Row:
     """Train one setting on real bars, in net log returns a 1 000 bars."""
-    training, validation, params = real_problem(symbol, args.real, DEFAULT_LAYOUT, args.fee)
-    curve = learn(training, validation, params, learner_config(args, seed, **SETTINGS[setting]))
-    units = ((market.num_bars - market.first_bar) / 1000 for market in (validation, training))
+    problem = real_problem(symbol, args.real, DEFAULT_LAYOUT, args.fee)
+    curve = learn(problem, learner_config(args, seed, **SETTINGS[setting]))
+    units = (bars / 1000 for bars in (len(problem.fold.validation), problem.fold.train_bars))
     return setting_row(symbol, setting, seed, curve, *units)
 
 

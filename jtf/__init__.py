@@ -8,6 +8,7 @@ from typing import Any
 
 _HOME = {
     "RunResult": "results.results",
+    "fit": "fit",
     "load_bars": "data",
     "read_result": "results.results",
 }

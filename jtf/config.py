@@ -6,14 +6,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from jtf.data.timeframes import Stamps, Timeframe
 from jtf.errors import UserError
 from jtf.flags import errors_name_flags, parse_flags
-from jtf.results.run_directory import json_ready, read_config
+from jtf.results.run_directory import CONFIG, json_ready, read_config
 from jtf.splits import SplitConfig
 from jtf_env.assets import AssetClass
 from jtf_env.errors import ParamsError
@@ -95,6 +95,8 @@ class EnvConfig:
 class LearnerConfig(PPOConfig):
     """The learner. Sizes left out are chosen by the device and printed at start."""
 
+    total_steps: Annotated[int, tyro.conf.arg(aliases=["--total-steps"])] = PPOConfig.total_steps
+    """Environment steps of each member. The mode chooses it where it is not given."""
     seed: tyro.conf.Suppress[int] = 0
     """Set by the top-level --seed."""
 
@@ -121,10 +123,17 @@ class RunConfig:
     """Observation layout: v5.6.0 (58 columns, with hourly context) or v5.5.0 (51, without)."""
     seed: int = 0
     """Seed of everything random. Same command, same seed, same device: same parameters."""
+    members: int = 1
+    """Policies to train, with seeds SEED, SEED + 1, ...; together they are the saved ensemble."""
     out: Path = Path("runs")
     """Folder of the run directories."""
+    config: Path | None = None
+    """A run's config.json, whose settings become the defaults of the other flags. Default: none."""
     resume: Path | None = None
-    """Run directory to continue, with its own settings; flags that contradict them are refused. Default: a new run."""
+    """Unfinished run directory to go on with, with its own settings; flags that contradict them are refused. Default: a
+    new run."""
+    continue_from: Annotated[Path | None, tyro.conf.arg(name="continue")] = None
+    """Finished run directory to lengthen to --total-steps, as a new run with its settings. Default: none."""
     window: int = DEFAULT_WINDOW
     """Bars the policy sees at once."""
     hour_visibility: HourVisibility = "previous"
@@ -140,22 +149,30 @@ class RunConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
 
 
-RESUMABLE_CHANGES = ("data", "out", "resume")
+RESUMABLE_CHANGES = ("data", "out", "resume", "continue_from", "config")
 """Flags that may differ on --resume: where things lie (data are compared by hash)."""
+PATHS = ("data", "out", "config", "resume", "continue_from")
+"""Fields of `RunConfig` that are paths."""
 
 
 def parse_config(args: Sequence[str] | None = None, prog: str = "jtf train") -> RunConfig:
     """Return the configuration of a command line; exits 2 on a flag or value that does not exist.
 
-    The mode is read first, since it decides the default of ``--ppo.total-steps``. With ``--resume`` the defaults
-    are the run's own settings, and any flag that changes one of them is refused (`UserError`).
+    The mode is read first, since it decides the default of ``--total-steps``. With ``--resume`` or ``--continue`` the
+    defaults are the run's own settings, and any flag that changes one of them is refused (`UserError`).
     """
     args = sys.argv[1:] if args is None else args
-    # Help waits for the second reading: it shows the defaults of the mode, or of the run to resume.
+    # Help waits for the second reading: it shows the defaults of the mode, or of the run to go on with.
     first = parse_flags(RunConfig, [token for token in args if token not in ("-h", "--help")], prog)
+    if first.resume is not None and first.continue_from is not None:
+        raise UserError("--resume goes on with an unfinished run, --continue lengthens a finished one; give only one.")
     if first.resume is not None:
-        return _resumed_config(first.resume, args, prog)
-    default = RunConfig(ppo=LearnerConfig(total_steps=MODE_STEPS[first.mode]))
+        return _like_run(first.resume, "resume", args, prog)
+    if first.continue_from is not None:
+        return _like_run(first.continue_from, "continue_from", args, prog)
+    stored = _read_settings(first.config) if first.config is not None else RunConfig()
+    steps = stored.ppo.total_steps if first.config and first.mode == RunConfig.mode else MODE_STEPS[first.mode]
+    default = replace(stored, config=first.config, ppo=replace(stored.ppo, total_steps=steps))
     config = parse_flags(RunConfig, args, prog, default)
     return check_run_config(replace(config, ppo=replace(config.ppo, seed=config.seed)))
 
@@ -166,8 +183,11 @@ def check_run_config(config: RunConfig) -> RunConfig:
         raise UserError("--symbol is missing; name the symbol to train, e.g. --symbol CLSK.")
     if not SYMBOL.fullmatch(config.symbol):
         raise UserError(f"--symbol {config.symbol!r} is no symbol; use letters, digits and . / - _ = ^, e.g. BRK.B.")
-    if not 0 <= config.seed <= LARGEST_SEED:
-        raise UserError(f"--seed {config.seed} must lie in 0..{LARGEST_SEED}.")
+    if config.members < 1:
+        raise UserError(f"--members {config.members} must be at least 1.")
+    last = config.seed + config.members - 1
+    if not 0 <= config.seed <= last <= LARGEST_SEED:
+        raise UserError(f"--seed {config.seed} with --members {config.members} must lie in 0..{LARGEST_SEED}.")
     if config.window < 2:
         raise UserError(f"--window {config.window} must be at least 2.")
     run_layout(config)
@@ -215,7 +235,7 @@ def _build(cls: type, values: dict[str, Any], nested: dict[str, type], where: st
     for name, value in values.items():
         if name in nested:
             value = _build(nested[name], value, nested, where)
-        elif name in ("data", "out", "resume") and value is not None:
+        elif name in PATHS and value is not None:
             value = Path(value)
         elif isinstance(value, list):
             value = tuple(value)
@@ -223,14 +243,32 @@ def _build(cls: type, values: dict[str, Any], nested: dict[str, type], where: st
     return cls(**built)
 
 
-def _resumed_config(run: Path, args: Sequence[str], prog: str) -> RunConfig:
-    stored = config_from_dict(read_config(run)["config"], str(run / "config.json"))
-    typed = parse_flags(RunConfig, args, prog, replace(stored, resume=run))
-    changed = [name for name in differing_flags(stored, typed) if name.split(".")[0] not in RESUMABLE_CHANGES]
+def _read_settings(file: Path) -> RunConfig:
+    """Return the settings of a run by its ``config.json``, or its directory; where it lay and ran is left out."""
+    run = file if file.is_dir() else file.parent
+    stored = config_from_dict(read_config(run)["config"], str(run / CONFIG))
+    return replace(stored, out=RunConfig.out, config=None, resume=None, continue_from=None)
+
+
+def _like_run(run: Path, how: Literal["resume", "continue_from"], args: Sequence[str], prog: str) -> RunConfig:
+    """Return the settings of `run` for going on with it; `how` is the field that names it."""
+    stored = config_from_dict(read_config(run)["config"], str(run / CONFIG))
+    base = replace(stored, resume=run) if how == "resume" else replace(stored, resume=None, continue_from=run)
+    typed = parse_flags(RunConfig, args, prog, base)
+    allowed = {"ppo.total_steps"} if how == "continue_from" else set()
+    changed = [
+        name
+        for name in differing_flags(base, typed)
+        if name not in allowed and name.split(".")[0] not in RESUMABLE_CHANGES
+    ]
     if changed:
         raise UserError(
             f"{', '.join('--' + name.replace('_', '-') for name in changed)} contradicts the settings of {run}; "
-            "resume without it, or start a new run."
+            "leave it out, or start a new run."
+        )
+    if how == "continue_from" and typed.ppo.total_steps <= stored.ppo.total_steps:
+        raise UserError(
+            f"--continue {run} needs --total-steps beyond the {stored.ppo.total_steps:,} that run was made for."
         )
     return replace(typed, ppo=replace(typed.ppo, seed=typed.seed))
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import asdict
+from statistics import median
 from typing import Any
 
 from rich.console import Console
@@ -32,44 +33,50 @@ class Terminal(Console):
         raise BrokenPipeError
 
 
-class Progress:
-    """The live line of a training run; on anything but a terminal a plain line at every validation.
-
-    Used as a context manager around training.
-    """
+class LiveLine:
+    """The live line of a training run; on anything but a terminal a plain line at every validation."""
 
     def __init__(self, console: Console, heading: str, total_updates: int) -> None:
         self._console = console
         self._heading = heading
         self._total = total_updates
         self._latest: dict[str, Any] = {}
+        self._members = 1
         self._live = Live(console=console, refresh_per_second=4, transient=True)
 
-    def __enter__(self) -> "Progress":
+    def start(self) -> None:
+        """Say that the program is being compiled, which takes seconds."""
+        compiling = f"{self._heading} | compiling ..."
         if self._console.is_terminal:
             self._live.start()
-        return self
+            self._live.update(Text(compiling))
+        else:
+            self._console.print(Text(compiling), soft_wrap=True)
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """Remove the live line."""
         if self._console.is_terminal:
             self._live.stop()
 
-    def update(self, metrics: dict[str, Any]) -> None:
-        """Show the metrics of one update."""
-        self._latest |= metrics
+    def update(self, records: list[dict[str, Any]]) -> None:
+        """Show one update: of several members the median of each number."""
+        self._members = max(self._members, len(records))
+        self._latest |= medians(records)
         self._live.update(Text(self.line()))
 
-    def validated(self, metrics: dict[str, Any], is_best: bool) -> None:
-        """Show the metrics of one validation, and keep a line of it on the screen."""
-        self._latest |= metrics
+    def validated(self, records: list[dict[str, Any]], improved: list[bool]) -> None:
+        """Show one validation, and keep a line of it on the screen."""
+        self._latest |= medians(records)
         self._live.update(Text(self.line()))
-        self._console.print(Text(self.line() + ("  * best" if is_best else "")), soft_wrap=True)
+        best = f"  * best of {sum(improved)} members" if self._members > 1 else "  * best"
+        self._console.print(Text(self.line() + (best if any(improved) else "")), soft_wrap=True)
 
     def line(self) -> str:
         """Return the line: mode, device, engine, progress, speed, learning, validation."""
         latest = self._latest
+        heading = self._heading + (f" x {self._members}, medians" if self._members > 1 else "")
         parts = [
-            self._heading,
+            heading,
             f"update {int(latest.get('update', 0))}/{self._total}",
             f"{latest.get('perf/steps_per_second', 0.0):,.0f} steps/s",
             f"ETA {clock(latest.get('perf/eta_seconds'))}",
@@ -81,9 +88,14 @@ class Progress:
         if "val/total_return" in latest:
             parts.append(
                 f"val {number(latest['val/total_return'], '+.1%')} PF {number(latest['val/profit_factor'], '.2f')} "
-                f"HOLD {number(latest['val/hold_share'], '.0%')}"
+                f"traded {number(latest['val/traded_share'], '.0%')}"
             )
         return " | ".join(parts)
+
+
+def medians(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the median of every number over the members; of one member its own numbers."""
+    return {name: median(record[name] for record in records) for name in records[0]}
 
 
 def action_shares(metrics: dict[str, Any]) -> str:
@@ -143,6 +155,28 @@ def print_result(console: Console, result: RunResult, title: str, notes: Iterabl
         print_verdict(console, result.verdict)
 
 
+def print_members(console: Console, result: RunResult) -> None:
+    """Print one line a member, and median and spread of what they did, where there are several."""
+    if len(result.members) < 2:
+        return
+    console.print("members alone, in per cent or as ratios; the policy above is their ensemble", style="bold")
+    table = Table()
+    rows = {
+        "best update": ("", lambda member: member.best_update),
+        "validation return": (".1%", lambda member: member.metrics["validation"].total_return),
+        "test return": (".1%", lambda member: member.metrics["test"].total_return),
+        "test sharpe": (".2f", lambda member: member.metrics["test"].sharpe),
+        "test trades": ("", lambda member: member.metrics["test"].num_trades),
+    }
+    for name in ("", *(f"seed {seed}" for seed in result.seeds), "median", "least", "most"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for name, (spec, value) in rows.items():
+        values = [value(member) for member in result.members]
+        known = [x for x in values if x is not None] or [math.nan]
+        table.add_row(name, *(number(x, spec) for x in (*values, median(known), min(known), max(known))))
+    console.print(table)
+
+
 def print_notes(console: Console, notes: Iterable[str]) -> None:
     """Print one line per note."""
     for note in notes:
@@ -153,7 +187,7 @@ def print_optimum(console: Console, optimum: dict[str, float | None], segment: s
     """Print how much of what could be earned on a market of known optimum was earned."""
     console.print(
         f"known optimum of this market on {segment}: {number(optimum['log_return'], '+.3f')} log return after costs; "
-        f"the policy earned {number(optimum['share'], '.0%')} of it",
+        f"normalised score of the policy {number(optimum['normalised_score'], '.2f')} (1 is the optimum)",
         highlight=False,
         soft_wrap=True,
     )

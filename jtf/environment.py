@@ -1,9 +1,10 @@
-"""What the learner sees of the market: a batched environment of bar addresses, and the validation backtest in XLA.
+"""The market as the learner's environment: a batch of accounts that are seen as row addresses and account columns.
 
-`data` is always ``(Market, EnvParams)``, traced, one market for all environments. Axes: `[B]` environments,
-`[T]` bars, `[A]` actions.
+`data` is always ``(Market, EnvParams)``, traced, one market for all environments. Axes: `[B]` environments, `[T]` rows,
+`[A]` actions, `[E]` account columns.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,11 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jtf_env.account import account_columns
 from jtf_env.actions import HOLD, NUM_ACTIONS
 from jtf_env.environment import EnvState, StepResult, autoreset_step_at, reset, reset_at, select, start_row, step
 from jtf_env.market import Market
 from jtf_env.params import EnvParams
-from jtf_ppo.types import Environment, Policy, RowTable, Timestep, Validation
+from jtf_ppo.types import Environment, Observation, PolicyFunctions, RowTable, Timestep, Validation
 
 TradingData = tuple[Market, EnvParams]
 
@@ -31,19 +33,23 @@ class ValidationData(NamedTuple):
 
 def make_environment(market: Market) -> Environment:
     """Return the learner's environment for markets of this layout and window; equal markets give equal environments."""
+    layout = market.layout
     return Environment(
         num_actions=NUM_ACTIONS,
         reset=reset_batch,
         step=step_batch,
-        observation_dim=market.layout.obs_dim(market.window),
+        observation_dim=layout.obs_dim(market.window),
         table=row_table,
         window=market.window,
         first_row=market.first_bar,
+        num_features=len(layout.bar_columns),
+        num_context=len(layout.context_columns),
+        num_account=len(layout.columns_from("state")),
     )
 
 
 def make_validation(market: Market, params: EnvParams, annualisation: float) -> Validation:
-    """Return the check that backtests the most likely actions once through all decision bars of `market`."""
+    """Return the check that backtests the most likely actions once through all decision rows of `market`."""
     data = ValidationData(market, replace(params, episode_bars=0), jnp.float32(annualisation))
     return Validation(run=validate, data=data)
 
@@ -54,27 +60,48 @@ def on_device(params: EnvParams) -> EnvParams:
 
 
 def row_table(data: TradingData) -> RowTable:
-    """Return the standardised columns the addresses point into."""
+    """Return the standardised columns the addresses point into; rows that no decision reads are zero.
+
+    Zero, and not merely without weight: the Fourier first layer mixes the rows of a block.
+    """
     market, _ = data
-    return RowTable(market.features, market.context)
+    usable = market.segment_end >= 0
+    # A window is read by the decisions at its end: a row counts if any of the next W rows is usable.
+    so_far = jnp.cumsum(usable, dtype=jnp.int32)
+    ahead = jnp.pad(so_far, (0, market.window - 1), mode="edge")[market.window - 1 :]
+    read = ahead > so_far - usable
+    return RowTable(
+        jnp.where(read[:, None], market.features, 0.0), jnp.where(usable[:, None], market.context, 0.0), usable
+    )
 
 
-def reset_batch(key: Array, num_envs: int, data: TradingData) -> tuple[EnvState, Array]:
-    """Start `num_envs` flat accounts at uniformly drawn bars; the observation is the bar index. Consumes `key`."""
-    keys = jax.random.split(key, num_envs)
-    state = jax.vmap(reset, in_axes=(0, None, None))(keys, *data)
-    return state, state.bar
+def observe(state: EnvState, data: TradingData) -> Observation:
+    """Return what decisions in `state` ``[B]`` see."""
+    market, params = data
+    account = jax.vmap(account_columns, in_axes=(0, None, None))(state, market.layout, params)
+    return Observation(state.bar, account)
+
+
+def reset_batch(key: Array, num_envs: int, data: TradingData) -> tuple[EnvState, Observation]:
+    """Start `num_envs` flat accounts at uniformly drawn rows, each at a random age. Consumes `key`.
+
+    With one age for all, every episode of full length would be truncated in the same update.
+    """
+    start_key, age_key = jax.random.split(key)
+    state = jax.vmap(reset, in_axes=(0, None, None))(jax.random.split(start_key, num_envs), *data)
+    age = jax.random.randint(age_key, (num_envs,), 0, jnp.maximum(data[1].episode_bars, 1), jnp.int32)
+    state = replace(state, steps=age)
+    return state, observe(state, data)
 
 
 def step_batch(bits: Array, state: EnvState, action: Array, data: TradingData) -> tuple[EnvState, Timestep]:
     """Step every environment, restarting ended episodes at the start rows of `bits` (uint32)."""
     market, params = data
-    start_bar = start_row(bits, market)
     batched = jax.vmap(autoreset_step_at, in_axes=(0, 0, 0, None, None))
-    following, result, final = batched(start_bar, state, action, market, params)
+    following, result, final = batched(start_row(bits, market), state, action, market, params)
     timestep = Timestep(
-        observation=following.bar,
-        final_observation=final.bar,
+        observation=observe(following, data),
+        final_observation=observe(final, data),
         reward=result.reward,
         terminated=result.terminated,
         truncated=result.truncated,
@@ -94,7 +121,7 @@ def step_metrics(state: EnvState, result: StepResult) -> dict[str, Array]:
     }
 
 
-class Ledger(NamedTuple):
+class ValidationPass(NamedTuple):
     """One validation step, for the metrics. All ``[N]`` after the scan."""
 
     equity: Array
@@ -107,68 +134,96 @@ class Ledger(NamedTuple):
     """Loss of trades closed in the step, USD, positive."""
     trades: Array
     """int32, trades closed."""
-    alive: Array
-    """bool, the account was not ruined before this step."""
+    held: Array
+    """bool, the decision was HOLD."""
+    traded: Array
+    """bool, something was filled."""
+    counts: Array
+    """bool, a decision was made: the row is in a stretch and the account was not ruined."""
 
 
-def validate(policy: Policy, data: ValidationData) -> dict[str, Array]:
-    """Return the metrics of one pass over the market with the most likely action at every bar.
+Decide = Callable[[EnvState], Array]
+
+
+def validate(policy: PolicyFunctions, data: ValidationData) -> dict[str, Array]:
+    """Return the metrics of one pass over the market with the most likely action at every decision.
 
     Definitions are those of `jtf.results.metrics`; undefined ones are NaN. ``score``, which picks the best
-    checkpoint, is the log return of equity over the pass: costs and losses weigh in full, and standing aside scores
-    0, so a policy that only looks good by a few lucky bars gains nothing over one that earns throughout.
+    checkpoint, is the log return of equity over the pass: costs and losses weigh in full, standing aside scores 0.
     """
-    market = data.market
-    logits, _ = policy.evaluate_rows(row_table((market, data.params)), market.first_bar)
-    actions = jnp.argmax(logits, axis=-1).astype(jnp.int32)[market.first_bar : market.num_bars - 1]
-    ledger = replay(actions, market, data.params)
-    return ledger_metrics(ledger, actions, market, data)
+    return pass_metrics(trade_once(most_likely(policy, data), data.market, data.params), data)
 
 
-def replay(actions: Array, market: Market, params: EnvParams) -> Ledger:
-    """Trade `actions` ``[N]`` from `first_bar` on; a ruined account stops trading."""
+def most_likely(policy: PolicyFunctions, data: ValidationData) -> Decide:
+    """Return the decisions of `policy`; without account columns all rows are evaluated at once."""
+    table = row_table((data.market, data.params))
+    if data.market.layout.address_only:
+        actions = jnp.argmax(policy.evaluate_rows(table)[0], axis=-1).astype(jnp.int32)
+        return lambda state: actions[state.bar]
 
-    def body(carry: tuple[EnvState, Array], action: Array) -> tuple[tuple[EnvState, Array], Ledger]:
+    def decide(state: EnvState) -> Array:
+        observation = observe(jax.tree.map(lambda x: x[None], state), (data.market, data.params))
+        return jnp.argmax(policy.evaluate(observation, table)[0][0]).astype(jnp.int32)
+
+    return decide
+
+
+def trade_once(decide: Decide, market: Market, params: EnvParams) -> ValidationPass:
+    """Trade every stretch once, in order of time; a ruined account stops trading.
+
+    A stretch begins flat with the equity that the one before it left.
+    """
+    rows = jnp.arange(market.first_bar, market.num_bars - 1, dtype=jnp.int32)
+
+    def body(carry: tuple[EnvState, Array], row: Array) -> tuple[tuple[EnvState, Array], ValidationPass]:
         state, alive = carry
+        decides = market.segment_end[row] > row
+        opens = decides & ((row == market.first_bar) | (market.segment_end[row - 1] != market.segment_end[row]))
+        fresh = replace(reset_at(row, market, params), cash=state.equity, cash_at_entry=state.equity)
+        state = select(opens, replace(fresh, equity=state.equity, peak_equity=state.peak_equity), state)
+        action, counts = decide(state), alive & decides
         following, result = step(state, action, market, params)
-        following = select(alive, following, state)
-        pnl = jnp.where(alive, result.info.trade_pnl, 0.0)
-        entry = Ledger(
+        pnl = jnp.where(counts, result.info.trade_pnl, 0.0)
+        following = select(counts, following, state)
+        entry = ValidationPass(
             equity=following.equity,
-            position=jnp.where(alive, result.info.position, 0.0),
+            position=jnp.where(counts, result.info.position, 0.0),
             wins=jnp.maximum(pnl, 0.0),
             losses=jnp.maximum(-pnl, 0.0),
-            trades=jnp.where(alive, result.info.trades_closed, 0),
-            alive=alive,
+            trades=jnp.where(counts, result.info.trades_closed, 0),
+            held=counts & (action == HOLD),
+            traded=counts & (result.info.traded_notional > 0),
+            counts=counts,
         )
-        return (following, alive & ~result.terminated), entry
+        return (following, alive & ~(counts & result.terminated)), entry
 
     start = reset_at(market.first_bar, market, params)
-    _, ledger = jax.lax.scan(body, (start, jnp.bool_(True)), actions)
-    return ledger
+    _, steps = jax.lax.scan(body, (start, jnp.bool_(True)), rows)
+    return steps
 
 
-def ledger_metrics(ledger: Ledger, actions: Array, market: Market, data: ValidationData) -> dict[str, Array]:
-    """Return the validation metrics of a replayed pass; see `jtf.results.metrics` for the formulas."""
-    initial = jnp.asarray(data.params.initial_equity, ledger.equity.dtype)
-    equity = jnp.concatenate([initial[None], ledger.equity])
+def pass_metrics(steps: ValidationPass, data: ValidationData) -> dict[str, Array]:
+    """Return the validation metrics of a pass; see `jtf.results.metrics` for the formulas."""
+    initial = jnp.asarray(data.params.initial_equity, steps.equity.dtype)
+    equity = jnp.concatenate([initial[None], steps.equity])
     returns = equity[1:] / equity[:-1] - 1.0
-    steps = jnp.maximum(ledger.alive.sum(), 2)
-    mean = returns.sum() / steps
-    std = jnp.sqrt((jnp.where(ledger.alive, returns - mean, 0.0) ** 2).sum() / (steps - 1))
-    losses = ledger.losses.sum()
-    move = jnp.diff(market.close[market.first_bar :])[1:]
-    judged = (ledger.position[:-1] != 0) & (move != 0) & ledger.alive[1:]
-    right = judged & (jnp.sign(ledger.position[:-1]) == jnp.sign(move))
+    count = jnp.maximum(steps.counts.sum(), 2)
+    mean = returns.sum() / count
+    std = jnp.sqrt((jnp.where(steps.counts, returns - mean, 0.0) ** 2).sum() / (count - 1))
+    losses = steps.losses.sum()
+    move = jnp.diff(data.market.close[data.market.first_bar :])[1:]
+    judged = (steps.position[:-1] != 0) & (move != 0) & steps.counts[1:]
+    right = judged & (jnp.sign(steps.position[:-1]) == jnp.sign(move))
     peak = jax.lax.cummax(equity)
     return {
         "score": jnp.log(jnp.maximum(equity[-1] / initial, 1e-6)),
         "total_return": equity[-1] / initial - 1.0,
         "sharpe": jnp.where(std > 0, mean / std * data.annualisation, jnp.nan),
         "max_drawdown": (1.0 - equity / peak).max(),
-        "profit_factor": jnp.where(losses > 0, ledger.wins.sum() / losses, jnp.nan),
-        "num_trades": ledger.trades.sum(),
-        "hold_share": (ledger.alive & (actions == HOLD)).sum() / steps,
-        "exposure": jnp.abs(ledger.position).sum() / steps,
+        "profit_factor": jnp.where(losses > 0, steps.wins.sum() / losses, jnp.nan),
+        "num_trades": steps.trades.sum(),
+        "hold_share": steps.held.sum() / count,
+        "traded_share": steps.traded.sum() / count,
+        "exposure": jnp.abs(steps.position).sum() / count,
         "direction_accuracy": jnp.where(judged.any(), right.sum() / jnp.maximum(judged.sum(), 1), jnp.nan),
     }

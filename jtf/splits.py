@@ -1,4 +1,4 @@
-"""Train, validation and test by time, with an embargo between them. No JAX."""
+"""Segments and folds: which bars are learnt from, which choose the checkpoint, which are read once. No JAX."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class SplitConfig:
     validation: float = 0.15
     """Share of the bars that choose the best checkpoint."""
     embargo: int | None = None
-    """Bars left out before validation and before test. Default: window + 16."""
+    """Bars left out before validation and before test. None: window + 16."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,28 @@ class Segment:
         return self.stop - self.start
 
 
-def split_bars(num_bars: int, first_bar: int, window: int, config: SplitConfig) -> dict[str, Segment]:
-    """Return the segments ``{train, validation, test}`` of bars ``first_bar .. num_bars - 1``.
+@dataclass(frozen=True)
+class Fold:
+    """One way to use the bars of a symbol; training bars may lie on both sides of what is held out."""
+
+    train: tuple[Segment, ...]
+    """Stretches in order of time; the scaler is fitted on these bars only."""
+    validation: Segment
+    test: Segment
+
+    @property
+    def train_bars(self) -> int:
+        """Bars the policy learns from."""
+        return sum(len(stretch) for stretch in self.train)
+
+    @property
+    def segments(self) -> dict[str, Segment]:
+        """``{train, validation, test}``, a pass each; of several training stretches the longest."""
+        return {"train": max(self.train, key=len), "validation": self.validation, "test": self.test}
+
+
+def split(num_bars: int, first_bar: int, window: int, config: SplitConfig) -> Fold:
+    """Return the fold train, validation, test of bars ``first_bar .. num_bars - 1``.
 
     Between two segments lie `embargo` bars that belong to neither, so that no window of a later segment
     holds a bar of an earlier one. Raises `UserError` where a segment would hold fewer than two bars.
@@ -59,8 +79,8 @@ def split_bars(num_bars: int, first_bar: int, window: int, config: SplitConfig) 
         )
     validation_start = first_bar + train + embargo
     test_start = validation_start + validation + embargo
-    return {
-        "train": Segment(first_bar, first_bar + train),
-        "validation": Segment(validation_start, validation_start + validation),
-        "test": Segment(test_start, num_bars),
-    }
+    return Fold(
+        train=(Segment(first_bar, first_bar + train),),
+        validation=Segment(validation_start, validation_start + validation),
+        test=Segment(test_start, num_bars),
+    )

@@ -3,7 +3,16 @@
 from jtf_ppo.config import PPOConfig, resolve
 from jtf_ppo.errors import CheckpointError, ConfigError, DivergedError, LearnerError
 from jtf_ppo.trainer import train
-from jtf_ppo.types import Environment, Policy, RowTable, Timestep, TrainResult, Validation
+from jtf_ppo.types import (
+    Environment,
+    MemberResult,
+    Observation,
+    PolicyFunctions,
+    RowTable,
+    Timestep,
+    TrainResult,
+    Validation,
+)
 
 __all__ = [
     "CheckpointError",
@@ -11,8 +20,10 @@ __all__ = [
     "DivergedError",
     "Environment",
     "LearnerError",
+    "MemberResult",
+    "Observation",
     "PPOConfig",
-    "Policy",
+    "PolicyFunctions",
     "RowTable",
     "Timestep",
     "TrainResult",

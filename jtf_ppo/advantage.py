@@ -11,8 +11,8 @@ def gae(
     next_values: Array,
     terminated: Array,
     truncated: Array,
-    gamma: float,
-    gae_lambda: float,
+    gamma: Array | float,
+    gae_lambda: Array | float,
 ) -> Array:
     """Return advantages ``[N, B]`` (Schulman et al. 2016, eq. 16) of time-major ``[N, B]`` inputs.
 
@@ -39,6 +39,6 @@ def gae(
 def normalise(advantages: Array) -> Array:
     """Zero mean, unit standard deviation over the whole rollout.
 
-    Over the rollout and not the minibatch: only then are per-bar sums of advantages exact (`jtf_ppo.rows`).
+    Over the rollout and not the minibatch: only then are sums of advantages per row exact (`jtf_ppo.rows`).
     """
     return (advantages - advantages.mean()) / (advantages.std() + 1e-8)

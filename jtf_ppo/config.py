@@ -6,7 +6,7 @@ from typing import Literal
 
 from jtf_ppo.errors import ConfigError
 
-Engine = Literal["auto", "rows", "samples"]
+EngineName = Literal["auto", "rows", "samples"]
 FirstLayer = Literal["auto", "gather", "conv", "fft"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -45,14 +45,14 @@ class PPOConfig:
     """Global norm the gradient is scaled down to."""
     target_kl: float = 0.0
     """Epochs of an update stop once the mean KL from the old policy exceeds this; 0 is off."""
-    engine: Engine = "auto"
+    engine: EngineName = "auto"
     """rows: sums over the samples of each row, exact, for observations that are row addresses. samples: ordinary PPO.
     Default: rows where they can be used."""
     first_layer: FirstLayer = "auto"
     """How the row engine applies the window layer: gathered windows, convolution, or overlap-save Fourier products.
     Default: gather on a GPU, fft on a CPU."""
     hidden_sizes: tuple[int, ...] | None = None
-    """Widths of the trunk. Default: 512 256 128 on a GPU, 256 128 on a CPU."""
+    """Widths of the trunk. None: 512 256 128 on a GPU, 256 128 on a CPU."""
     precision: Precision = "auto"
     """Type of the inputs of the trunk's matrix products. Products accumulate in float32; the heads are float32.
     Default: bfloat16 on a GPU, float32 on a CPU."""
@@ -65,9 +65,9 @@ class PPOConfig:
     weight_decay: float = 0.0
     """Decoupled weight decay of the first layer's kernel."""
     validation_interval: int | None = None
-    """Updates between validations; 0 is never. Default: about ten in a run."""
+    """Updates between validations; 0 is never. None: about ten in a run."""
     checkpoint_interval: int | None = None
-    """Updates between checkpoints; 0 is never. Default: at every validation."""
+    """Updates between checkpoints; 0 is never. None: at every validation."""
     patience: int = 0
     """Validations without a better score after which training stops; 0 is off."""
     seed: int = 0
@@ -129,7 +129,7 @@ def resolve(config: PPOConfig, platform: str, address_only: bool, num_rows: int)
     ----------
     platform: JAX backend, ``cpu`` or ``gpu``.
     address_only: whether the environment's observations are row addresses.
-    num_rows: rows of the training table that can be addresses (0 for dense observations).
+    num_rows: usable rows of the training table (0 for dense observations).
     """
     check_config(config)
     gpu = platform == "gpu"
@@ -137,7 +137,7 @@ def resolve(config: PPOConfig, platform: str, address_only: bool, num_rows: int)
     if engine == "auto":
         engine = "rows" if address_only else "samples"
     if engine == "rows" and not address_only:
-        raise ConfigError("engine=rows needs a layout whose observations are bar addresses; use engine=samples.")
+        raise ConfigError("engine=rows needs observations that are row addresses alone; use engine=samples.")
     num_envs = config.num_envs or _default_num_envs(config, gpu)
     resolved = replace(
         config,
@@ -149,7 +149,7 @@ def resolve(config: PPOConfig, platform: str, address_only: bool, num_rows: int)
     )
     minibatch = config.minibatch_size or _default_minibatch(resolved, num_rows, gpu)
     resolved = replace(resolved, minibatch_size=minibatch)
-    limit, unit = (num_rows, "bars of the training segment") if engine == "rows" else (resolved.batch_size, "samples")
+    limit, unit = (num_rows, "rows of the training table") if engine == "rows" else (resolved.batch_size, "samples")
     if minibatch > limit:
         raise ConfigError(f"minibatch_size={minibatch} is larger than the batch ({limit} {unit}); lower it.")
     validation = config.validation_interval
@@ -164,8 +164,8 @@ def resolve(config: PPOConfig, platform: str, address_only: bool, num_rows: int)
 def _default_num_envs(config: PPOConfig, gpu: bool) -> int:
     """Powers of two: as many as the device fills, but at least 12 updates in the run.
 
-    Few large updates and not many small ones: an update sees every bar of the table several times, so a rollout with
-    less than about a sample a bar is learnt by heart.
+    With fewer than about one sample per row, the update overfits the rollout: few large updates are better than many
+    small ones.
     """
     most = 8192 if gpu else 2048
     wanted = max(1, config.total_steps // (12 * config.num_steps))

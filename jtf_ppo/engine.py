@@ -1,4 +1,4 @@
-"""What the two engines share: the interface the trainer drives, and the masked cover of a batch by minibatches."""
+"""What the two engines share: the interface the learner drives, the rollout, and the minibatches of an epoch."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,6 +9,7 @@ from flax import nnx
 from jax import Array
 
 from jtf_ppo.config import PPOConfig
+from jtf_ppo.hyper import Hyper
 from jtf_ppo.networks import Dropout
 from jtf_ppo.sampling import bits_to_uniform, draw_bits, mix_bits
 from jtf_ppo.types import Environment, PyTree, RowTable
@@ -25,13 +26,15 @@ class RolloutState(NamedTuple):
 class Engine(NamedTuple):
     """One way to turn a rollout into optimiser steps, as pure functions of pytrees."""
 
-    collect: Callable[[nnx.State, RolloutState, Array, PyTree], tuple[RolloutState, PyTree, dict[str, Array]]]
-    """``(params, rollout_state, key, data) -> (rollout_state, batch, metrics)``: one rollout with its advantages."""
+    collect: Callable[[nnx.State, RolloutState, Array, Hyper, PyTree], tuple[RolloutState, PyTree, dict[str, Array]]]
+    """``(params, rollout_state, key, hyper, data) -> (rollout_state, batch, metrics)``: one rollout with advantages."""
     num_minibatches: int
     epoch_indices: Callable[[Array], Array]
     """``key -> indices [M, ...]``: one epoch; every sample (or row) once, padding masked."""
-    loss: Callable[[nnx.State, nnx.State, PyTree, PyTree, Array, RowTable | None], tuple[Array, dict[str, Array]]]
-    """``(params, behaviour_params, batch, indices, key, table) -> (loss, metrics)`` of a minibatch.
+    loss: Callable[
+        [nnx.State, nnx.State, PyTree, PyTree, Array, Hyper, RowTable | None], tuple[Array, dict[str, Array]]
+    ]
+    """``(params, behaviour_params, batch, indices, key, hyper, table) -> (loss, metrics)`` of a minibatch.
 
     `behaviour_params` are the parameters that collected the batch; the key is for noise and dropout.
     """
@@ -78,8 +81,8 @@ def is_noisy(config: PPOConfig) -> bool:
     """Whether training passes differ from the rollout's by noise or dropout.
 
     The probability ratio must then compare both policies under the *same* noise: against the noiseless probabilities of
-    the rollout most ratios leave the clip range by noise alone, and the policy stops sharpening (planted *regime*: 0.66
-    of the optimum instead of 0.91).
+    the rollout most ratios leave the clip range by noise alone, and the policy stops sharpening (*regime* market:
+    normalised score 0.66 instead of 0.91).
     """
     return bool(config.feature_noise or config.context_noise or config.dropout)
 
@@ -92,28 +95,45 @@ def shuffled_minibatches(key: Array, num_items: int, size: int) -> Array:
     return jnp.concatenate([order, padding]).reshape(num_minibatches, size)
 
 
-def make_dropout(rate: float, key: Array) -> Dropout | None:
-    """Dropout of training passes; None where the rate is zero, so that nothing is drawn."""
-    return Dropout(rate, key) if rate else None
+class TrainingNoise(NamedTuple):
+    """Noise and dropout of one training pass; nothing is drawn for a switch that is off."""
+
+    config: PPOConfig
+    hyper: Hyper
+    key: Array
+    """Split into one key each for features, context and dropout."""
+
+    def features(self, rows: Array) -> Array:
+        """Add noise to windowed columns."""
+        return _noisy(rows, self.config.feature_noise, self.hyper.feature_noise, self._keys()[0])
+
+    def context(self, rows: Array) -> Array:
+        """Add noise to broadcast columns."""
+        return _noisy(rows, self.config.context_noise, self.hyper.context_noise, self._keys()[1])
+
+    def dropout(self) -> Dropout | None:
+        """Return the dropout of the first layer's activations."""
+        return Dropout(self.hyper.dropout, self._keys()[2]) if self.config.dropout else None
+
+    def _keys(self) -> Array:
+        return jax.random.split(self.key, 3)
 
 
-def rollout_metrics(
-    rewards: Array, actions: Array, values: Array, advantages: Array, env_metrics: dict[str, Array], num_actions: int
-) -> dict[str, Array]:
-    """Metrics of one rollout, all inputs ``[N, B]`` but `env_metrics` (``[N]``).
+def _noisy(rows: Array, switch: float, scale: Array, key: Array) -> Array:
+    return rows + scale * jax.random.normal(key, rows.shape, rows.dtype) if switch and rows.size else rows
+
+
+def rollout_metrics(rollout: dict[str, PyTree], values: Array, advantages: Array, num_actions: int) -> dict[str, Array]:
+    """Metrics of one rollout from what `roll_out` stored; `values` and `advantages` are ``[N, B]``.
 
     Explained variance is ``1 - var(target - value) / var(target)`` with the target ``advantage + value``.
     """
+    actions = rollout["action"]
     shares = jnp.bincount(actions.reshape(-1).astype(jnp.int32), length=num_actions) / actions.size
     unexplained = advantages.var() / jnp.maximum((advantages + values).var(), 1e-12)
     return {
-        "train/reward": rewards.mean(),
+        "train/reward": rollout["reward"].mean(),
         "train/explained_variance": 1.0 - unexplained,
         **{f"train/action_share_{a}": shares[a] for a in range(num_actions)},
-        **{f"train/{name}": value.mean() for name, value in env_metrics.items()},
+        **{f"train/{name}": value.mean() for name, value in rollout["metrics"].items()},
     }
-
-
-def noisy_rows(rows: Array, scale: float, key: Array) -> Array:
-    """Add Gaussian noise of `scale` standard deviations; nothing is drawn for 0."""
-    return rows + scale * jax.random.normal(key, rows.shape, rows.dtype) if scale and rows.size else rows

@@ -1,4 +1,4 @@
-"""The clipped PPO objective, by samples and by bars: the same number (Schulman et al. 2017, eq. 9)."""
+"""The clipped PPO objective, by samples and by rows: the same number (Schulman et al. 2017, eq. 9)."""
 
 from typing import NamedTuple
 
@@ -6,14 +6,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jtf_ppo.config import PPOConfig
+from jtf_ppo.hyper import Hyper
+from jtf_ppo.types import PyTree
 
 
 class SampleBatch(NamedTuple):
     """Samples of one rollout, flattened to ``[S]``, or a minibatch of them."""
 
-    observation: Array
-    """``[S, ...]`` addresses or dense observations."""
+    observation: PyTree
+    """``[S, ...]`` `Observation` or dense numbers."""
     action: Array
     """``[S]`` int32."""
     log_prob: Array
@@ -44,9 +45,8 @@ class RowSums(NamedTuple):
 
 
 MAX_LOG_RATIO = 60.0
-"""Bound of the log-ratio by bars. An action that was drawn had a probability of 2^-24 at least (the random word has as
-many bits), so no sample's ratio comes near; but that of an action nobody took may overflow, and infinity times its sum
-of zero would be no number."""
+"""Bound of the log-ratio by rows. The ratio of an action nobody took may overflow; inf * 0 is NaN. An action that was
+drawn had a probability of at least 2^-24 (the random word has as many bits), so no sample's ratio comes near."""
 
 
 def entropy(log_probs: Array) -> Array:
@@ -60,7 +60,7 @@ def log_prob_of(logits: Array, action: Array) -> Array:
 
 
 def sample_loss(
-    logits: Array, values: Array, batch: SampleBatch, weight: Array, config: PPOConfig
+    logits: Array, values: Array, batch: SampleBatch, weight: Array, hyper: Hyper
 ) -> tuple[Array, dict[str, Array]]:
     """Loss of a minibatch of samples: ``logits [S, A]``, ``values [S]``, ``weight [S]`` 1 or, for padding, 0."""
     total = jnp.maximum(weight.sum(), 1.0)
@@ -71,7 +71,7 @@ def sample_loss(
     log_probs = jax.nn.log_softmax(logits)
     log_ratio = log_prob_of(logits, batch.action) - batch.log_prob
     ratio = jnp.exp(log_ratio)
-    clipped = jnp.clip(ratio, 1.0 - config.clip_eps, 1.0 + config.clip_eps)
+    clipped = jnp.clip(ratio, 1.0 - hyper.clip_eps, 1.0 + hyper.clip_eps)
     policy = -mean(jnp.minimum(ratio * batch.advantage, clipped * batch.advantage))
     value = mean(jnp.square(values - batch.target)) / 2.0
     return _combine(
@@ -80,13 +80,13 @@ def sample_loss(
         mean(entropy(log_probs)),
         # Schulman 2020, "Approximating KL divergence", k3: unbiased and never negative.
         kl=mean(ratio - 1.0 - log_ratio),
-        clip_fraction=mean((jnp.abs(ratio - 1.0) > config.clip_eps).astype(values.dtype)),
-        config=config,
+        clip_fraction=mean((jnp.abs(ratio - 1.0) > hyper.clip_eps).astype(values.dtype)),
+        hyper=hyper,
     )
 
 
 def row_loss(
-    logits: Array, values: Array, sums: RowSums, weight: Array, total: Array, config: PPOConfig
+    logits: Array, values: Array, sums: RowSums, weight: Array, total: Array, hyper: Hyper
 ) -> tuple[Array, dict[str, Array]]:
     """Loss of a minibatch of rows: ``logits [R, A]``, ``values [R]``, ``weight [R]`` 1 or, for padding, 0.
 
@@ -101,27 +101,27 @@ def row_loss(
     log_probs = jax.nn.log_softmax(logits)
     log_ratio = log_probs - sums.log_probs
     ratio = jnp.exp(jnp.minimum(log_ratio, MAX_LOG_RATIO))
-    capped = jnp.minimum(ratio, 1.0 + config.clip_eps)
-    floored = jnp.maximum(ratio, 1.0 - config.clip_eps)
+    capped = jnp.minimum(ratio, 1.0 + hyper.clip_eps)
+    floored = jnp.maximum(ratio, 1.0 - hyper.clip_eps)
     policy = -mean(jnp.sum(capped * sums.positive_advantage + floored * sums.negative_advantage, axis=-1))
     moved = values - sums.values
     value = mean(sums.samples * jnp.square(moved) - 2.0 * moved * sums.residual + sums.residual_square) / 2.0
     old_probs = jnp.exp(sums.log_probs)
-    outside = (jnp.abs(ratio - 1.0) > config.clip_eps).astype(values.dtype)
+    outside = (jnp.abs(ratio - 1.0) > hyper.clip_eps).astype(values.dtype)
     return _combine(
         policy,
         value,
         mean(sums.samples * entropy(log_probs)),
         kl=mean(sums.samples * jnp.sum(old_probs * -log_ratio, axis=-1)),
         clip_fraction=mean(sums.samples * jnp.sum(old_probs * outside, axis=-1)),
-        config=config,
+        hyper=hyper,
     )
 
 
 def _combine(
-    policy: Array, value: Array, mean_entropy: Array, kl: Array, clip_fraction: Array, config: PPOConfig
+    policy: Array, value: Array, mean_entropy: Array, kl: Array, clip_fraction: Array, hyper: Hyper
 ) -> tuple[Array, dict[str, Array]]:
-    total = policy + config.vf_coef * value - config.ent_coef * mean_entropy
+    total = policy + hyper.vf_coef * value - hyper.ent_coef * mean_entropy
     return total, {
         "loss/total": total,
         "loss/policy": policy,

@@ -10,7 +10,7 @@ from jax.nn.initializers import orthogonal
 
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.types import Environment, PyTree, RowTable
-from jtf_ppo.window_dense import WindowDense
+from jtf_ppo.window_dense import FLOAT32, WindowDense
 
 
 class ActorCritic(nnx.Module):
@@ -20,13 +20,15 @@ class ActorCritic(nnx.Module):
     (Andrychowicz et al. 2021, "What matters in on-policy RL", choice C57).
     """
 
-    def __init__(self, env: Environment, num_features: int, num_context: int, config: PPOConfig, *, rngs: nnx.Rngs):
+    def __init__(self, env: Environment, config: PPOConfig, *, rngs: nnx.Rngs):
         assert config.hidden_sizes is not None, "config must be resolved"
         dtype = jnp.dtype(config.precision)
         widths = config.hidden_sizes
         self.first: WindowDense | nnx.Linear
-        if env.address_only:
-            self.first = WindowDense(env.window, num_features, num_context, widths[0], dtype=dtype, rngs=rngs)
+        if env.table is not None:
+            self.first = WindowDense(
+                env.window, env.num_features, env.num_context + env.num_account, widths[0], dtype=dtype, rngs=rngs
+            )
         else:
             self.first = _linear(env.observation_dim, widths[0], 2**0.5, dtype, rngs)
         self.num_hidden = len(widths) - 1
@@ -38,12 +40,12 @@ class ActorCritic(nnx.Module):
     def __call__(
         self, observation: PyTree, table: RowTable | None, dropout: "Dropout | None" = None
     ) -> tuple[Array, Array]:
-        """Return ``(logits [B, A], value [B])`` of ``[B]`` addresses into `table`, or of ``[B, D]`` numbers."""
+        """Return ``(logits [B, A], value [B])`` of an `Observation` into `table`, or of ``[B, D]`` numbers."""
         if table is None:
             assert isinstance(self.first, nnx.Linear)
             return self.heads(self.first(observation.reshape(observation.shape[0], -1)), dropout)
         assert isinstance(self.first, WindowDense)
-        return self.heads(self.first(observation, table), dropout)
+        return self.heads(self.first(observation.row, table, observation.account), dropout)
 
     def blocks(
         self, features: Array, context: Array, method: str, dropout: "Dropout | None" = None
@@ -66,7 +68,7 @@ class ActorCritic(nnx.Module):
 class Dropout:
     """Inverted dropout of one tensor (Srivastava et al. 2014); consumes its key."""
 
-    def __init__(self, rate: float, key: Array):
+    def __init__(self, rate: Array | float, key: Array):
         self.rate, self.key = rate, key
 
     def __call__(self, x: Array) -> Array:
@@ -75,16 +77,24 @@ class Dropout:
         return jnp.where(keep, x / (1.0 - self.rate), 0.0)
 
 
-def make_network(
-    env: Environment, table: RowTable | None, config: PPOConfig, key: Array
-) -> tuple[nnx.GraphDef, nnx.State]:
+def make_network(env: Environment, config: PPOConfig, key: Array) -> tuple[nnx.GraphDef, nnx.State]:
     """Return ``(graph, params)`` of a fresh network; consumes `key`."""
-    features, context = (table.features.shape[1], table.context.shape[1]) if table is not None else (0, 0)
-    network = ActorCritic(env, features, context, config, rngs=nnx.Rngs(params=key))
-    return nnx.split(network)
+    return nnx.split(ActorCritic(env, config, rngs=nnx.Rngs(params=key)))
+
+
+def network_graph(env: Environment, config: PPOConfig) -> nnx.GraphDef:
+    """Return the network without numbers; nothing is drawn or allocated."""
+    network = nnx.eval_shape(lambda: ActorCritic(env, config, rngs=nnx.Rngs(params=0)))
+    return nnx.split(network)[0]
 
 
 def _linear(fan_in: int, width: int, gain: float, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
+    narrow = dtype != jnp.float32
     return nnx.Linear(
-        fan_in, width, kernel_init=orthogonal(gain), dtype=None if dtype == jnp.float32 else dtype, rngs=rngs
+        fan_in,
+        width,
+        kernel_init=orthogonal(gain),
+        dtype=dtype if narrow else None,
+        precision=None if narrow else FLOAT32,
+        rngs=rngs,
     )

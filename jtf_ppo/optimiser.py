@@ -1,6 +1,5 @@
-"""The optimiser step: weighted norm clip, Adam, first-layer decay, schedule, refusal of non-finite gradients."""
+"""The optimiser step: weighted norm clip, Adam, first-layer decay, refusal of non-finite gradients."""
 
-import math
 from typing import Any
 
 import jax
@@ -9,28 +8,21 @@ import optax
 from jax import Array
 
 from jtf_ppo.config import PPOConfig
+from jtf_ppo.hyper import Hyper
 
 ADAM_EPS = 1e-5
 """Engstrom et al. 2020, "Implementation matters in deep policy gradients"; optax's 1e-8 amplifies noise."""
 
 
-def learning_rate(progress: Array, config: PPOConfig) -> Array:
-    """Rate at ``progress`` in [0, 1] of the run: linear from a tenth to the peak, then cosine to `final_fraction`."""
-    warmup = max(config.warmup_fraction, 1e-9)
-    rising = 0.1 + 0.9 * progress / warmup
-    phase = jnp.clip((progress - warmup) / max(1.0 - warmup, 1e-9), 0.0, 1.0)
-    falling = config.final_fraction + (1.0 - config.final_fraction) * 0.5 * (1.0 + jnp.cos(math.pi * phase))
-    return config.learning_rate * jnp.where(progress < config.warmup_fraction, rising, falling)
-
-
-def make_optimiser(config: PPOConfig) -> optax.GradientTransformation:
+def make_optimiser(config: PPOConfig, hyper: Hyper) -> optax.GradientTransformation:
     """Adam (Kingma and Ba 2015) and decoupled decay (Loshchilov and Hutter 2019) of the first layer's kernels.
 
-    Clipping comes before and the learning rate after, in `apply_gradient`.
+    Clipping comes before and the learning rate after, in `apply_gradient`. `config` says whether there is any decay,
+    `hyper` how much.
     """
     steps = [optax.scale_by_adam(eps=ADAM_EPS)]
     if config.weight_decay:
-        steps.append(optax.add_decayed_weights(config.weight_decay, mask=_first_kernels))
+        steps.append(optax.add_decayed_weights(hyper.weight_decay, mask=_first_kernels))
     return optax.chain(*steps)
 
 
@@ -71,7 +63,7 @@ def apply_gradient(
     gradient: Any,
     loss: Array,
     rate: Array,
-    max_grad_norm: float,
+    max_grad_norm: Array | float,
     window: int,
 ) -> tuple[Any, optax.OptState, Array, Array]:
     """Return ``(params, opt_state, norm, skipped)``; a non-finite loss or gradient leaves both as they were.

@@ -18,16 +18,16 @@ from jtf_ppo.config import PPOConfig
 from jtf_ppo.engine import (
     Engine,
     RolloutState,
+    TrainingNoise,
     is_noisy,
-    make_dropout,
-    noisy_rows,
     roll_out,
     rollout_metrics,
     shuffled_minibatches,
 )
+from jtf_ppo.hyper import Hyper
 from jtf_ppo.losses import RowSums, row_loss
 from jtf_ppo.sampling import cumulative, inverse_cdf
-from jtf_ppo.types import Environment, PyTree, RowTable
+from jtf_ppo.types import Environment, Observation, PyTree, RowTable
 from jtf_ppo.window_dense import block_length
 
 ROWS_AT_ONCE = 16_384
@@ -35,60 +35,63 @@ ROWS_AT_ONCE = 16_384
 
 
 def row_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, num_rows: int) -> Engine:
-    """Return the engine for a resolved `config` and a table of `num_rows` rows (`T`)."""
+    """Return the engine for a resolved `config` and a table of `num_rows` rows (`T`), padding included."""
     assert config.minibatch_size is not None, "config must be resolved"
     assert env.num_actions <= jnp.iinfo(jnp.int8).max, "actions are stored in 8 bits"
-    usable = num_rows - env.first_row
-    length, num_blocks, size = partition(usable, env.window, config.minibatch_size)
-    num_minibatches = -(-num_blocks // size)
+    cut = partition(num_rows - env.first_row, env.window, config.minibatch_size)
 
     def epoch_indices(key: Array) -> Array:
         offset_key, order_key = jax.random.split(key)
-        offset = jax.random.randint(offset_key, (), 0, length, jnp.int32)
-        blocks = shuffled_minibatches(order_key, num_blocks, size)
-        # Padding blocks start past the last row, where the mask of `loss` finds nothing.
-        return jnp.where(blocks < num_blocks, env.first_row - offset + blocks * length, num_rows)
+        offset = jax.random.randint(offset_key, (), 0, cut.length, jnp.int32)
+        blocks = shuffled_minibatches(order_key, cut.num_blocks, cut.size)
+        # Padding blocks start past the last row, where the mask of the loss finds nothing.
+        return jnp.where(blocks < cut.num_blocks, env.first_row - offset + blocks * cut.length, num_rows)
 
-    def loss(
-        params: nnx.State,
-        behaviour_params: nnx.State,
-        batch: RowSums,
-        starts: Array,
-        key: Array,
-        table: RowTable | None,
-    ) -> tuple[Array, dict[str, Array]]:
-        assert table is not None
-        features_key, context_key, dropout_key = jax.random.split(key, 3)
-        rows = starts[:, None] + jnp.arange(length, dtype=jnp.int32)[None, :]
-        weight = (rows >= env.first_row) & (rows < num_rows)
-        rows = jnp.clip(rows, 0, num_rows - 1)
-        features = noisy_rows(
-            _with_history(table.features, starts, length, env.window), config.feature_noise, features_key
-        )
-        context = noisy_rows(table.context[rows], config.context_noise, context_key)
-        dropout = make_dropout(config.dropout, dropout_key)
-        logits, values = nnx.merge(graph, params).blocks(features, context, config.first_layer, dropout)
-        flat = rows.reshape(-1)
-        sums = jax.tree.map(lambda x: x[flat], batch)
-        if is_noisy(config):
-            old_logits, _ = nnx.merge(graph, behaviour_params).blocks(features, context, config.first_layer, dropout)
-            sums = sums._replace(log_probs=jax.nn.log_softmax(old_logits).reshape(sums.log_probs.shape))
-        # A random offset can leave the only block of a minibatch outside the table. The share is taken first: samples
-        # times rows does not fit 32 bits.
-        total = config.batch_size * (jnp.maximum(weight.sum(), 1) / usable)
-        value, metrics = row_loss(
-            logits.reshape(flat.size, -1),
-            values.reshape(-1),
-            sums,
-            weight.reshape(-1).astype(values.dtype),
-            total,
-            config,
-        )
-        # Over the same number of samples for every minibatch, so that their mean is the mean over the samples.
-        share = total * num_minibatches / config.batch_size
-        return value, {name: metric * share for name, metric in metrics.items()}
+    loss = partial(_loss, env, config, graph, cut)
+    return Engine(partial(_collect, env, config, graph), cut.num_minibatches, epoch_indices, loss)
 
-    return Engine(partial(_collect, env, config, graph), num_minibatches, epoch_indices, loss)
+
+def _loss(
+    env: Environment,
+    config: PPOConfig,
+    graph: nnx.GraphDef,
+    cut: "Partition",
+    params: nnx.State,
+    behaviour_params: nnx.State,
+    batch: RowSums,
+    starts: Array,
+    key: Array,
+    hyper: Hyper,
+    table: RowTable | None,
+) -> tuple[Array, dict[str, Array]]:
+    """Loss of the blocks of rows from ``starts [K]``; only usable rows have weight."""
+    assert table is not None
+    noise, num_rows = TrainingNoise(config, hyper, key), table.features.shape[0]
+    rows = starts[:, None] + jnp.arange(cut.length, dtype=jnp.int32)[None, :]
+    inside = (rows >= env.first_row) & (rows < num_rows)
+    rows = jnp.clip(rows, 0, num_rows - 1)
+    weight = inside & table.usable[rows]
+    features = noise.features(_with_history(table.features, starts, cut.length, env.window))
+    context, dropout = noise.context(table.context[rows]), noise.dropout()
+    logits, values = nnx.merge(graph, params).blocks(features, context, config.first_layer, dropout)
+    flat = rows.reshape(-1)
+    sums = jax.tree.map(lambda x: x[flat], batch)
+    if is_noisy(config):
+        old_logits, _ = nnx.merge(graph, behaviour_params).blocks(features, context, config.first_layer, dropout)
+        sums = sums._replace(log_probs=jax.nn.log_softmax(old_logits).reshape(sums.log_probs.shape))
+    # A minibatch can hold no usable row. The share is taken first: samples times rows does not fit 32 bits.
+    total = config.batch_size * (jnp.maximum(weight.sum(), 1) / table.usable.sum())
+    value, metrics = row_loss(
+        logits.reshape(flat.size, -1),
+        values.reshape(-1),
+        sums,
+        weight.reshape(-1).astype(values.dtype),
+        total,
+        hyper,
+    )
+    # Over the same number of samples for every minibatch, so that their mean is the mean over the samples.
+    share = total * cut.num_minibatches / config.batch_size
+    return value, {name: metric * share for name, metric in metrics.items()}
 
 
 class Partition(NamedTuple):
@@ -100,6 +103,11 @@ class Partition(NamedTuple):
     """Blocks of an epoch: one more than the rows fill, because a random offset shifts them."""
     size: int
     """Blocks of a minibatch."""
+
+    @property
+    def num_minibatches(self) -> int:
+        """Minibatches of an epoch."""
+        return -(-self.num_blocks // self.size)
 
 
 def partition(usable: int, window: int, minibatch_size: int) -> Partition:
@@ -148,6 +156,7 @@ def _collect(
     params: nnx.State,
     rollout_state: RolloutState,
     key: Array,
+    hyper: Hyper,
     data: PyTree,
 ) -> tuple[RolloutState, RowSums, dict[str, Array]]:
     """Roll out `num_steps` against the policy table: 15 bytes a sample are stored. Consumes `key`."""
@@ -156,20 +165,21 @@ def _collect(
     logits, row_values = evaluate_rows(graph, params, table, env.first_row, env.window, config.first_layer)
     edges = cumulative(logits)
 
-    def act(row: Array, uniform: Array) -> tuple[Array, dict[str, Array]]:
-        action = inverse_cdf(edges[row], uniform)
-        return action, {"row": row, "action": action.astype(jnp.int8)}
+    def act(observation: Observation, uniform: Array) -> tuple[Array, dict[str, Array]]:
+        action = inverse_cdf(edges[observation.row], uniform)
+        return action, {"row": observation.row, "action": action.astype(jnp.int8)}
 
-    rollout_state, rollout = roll_out(env, config, rollout_state, key, data, act, lambda row: {"final_row": row})
+    def bootstrap(final: Observation) -> dict[str, Array]:
+        return {"final_row": final.row}
+
+    rollout_state, rollout = roll_out(env, config, rollout_state, key, data, act, bootstrap)
     values = row_values[rollout["row"]]
     advantages = gae(
         rollout["reward"], values, row_values[rollout["final_row"]], rollout["terminated"], rollout["truncated"],
-        config.gamma, config.gae_lambda,
+        hyper.gamma, hyper.gae_lambda,
     )  # fmt: skip
     sums = sum_by_row(rollout["row"], rollout["action"], advantages, row_values, jax.nn.log_softmax(logits))
-    metrics = rollout_metrics(
-        rollout["reward"], rollout["action"], values, advantages, rollout["metrics"], env.num_actions
-    )
+    metrics = rollout_metrics(rollout, values, advantages, env.num_actions)
     return rollout_state, sums, metrics
 
 

@@ -1,37 +1,46 @@
-"""The host loop: compile once, call the update, and between calls log, validate, checkpoint, stop."""
+"""The host loop over members: compile once, call the update, and between calls log, validate, checkpoint, stop."""
 
-import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 from flax import nnx
-from jax import Array
 
 from jtf_ppo.checkpoint import CheckpointStore
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.errors import CheckpointError, DivergedError
-from jtf_ppo.rows import evaluate_rows
-from jtf_ppo.types import Environment, Policy, PyTree, TrainResult, Validation
-from jtf_ppo.update import MAX_SKIPS, TrainState, make_engine, make_state, make_update
+from jtf_ppo.hyper import Hyper
+from jtf_ppo.learner import MAX_SKIPS, Learner, TrainState, make_learner
+from jtf_ppo.members import (
+    Group,
+    Member,
+    filled,
+    make_groups,
+    member_arrays,
+    member_of,
+    member_record,
+    over_members,
+    restore_groups,
+    select_members,
+    spread_members,
+    to_numpy,
+)
+from jtf_ppo.types import Environment, MemberResult, Metrics, PyTree, TrainResult, Validation
 
-Metrics = dict[str, float]
+OnUpdate = Callable[[list[Metrics]], None]
+OnValidation = Callable[[list[Metrics], dict[int, dict[str, Any]], list[bool]], None]
 
 
-@dataclass
-class Best:
-    """The best validation so far; travels with every checkpoint."""
+class Programs(NamedTuple):
+    """The compiled functions of a run, each over a group."""
 
-    update: int = 0
-    score: float = -math.inf
-    validation: Metrics = field(default_factory=dict)
-    params: dict[str, Any] | None = None
-    worse: int = 0
-    """Validations since the best one."""
+    update: Callable[..., Any]
+    validate: Callable[[nnx.State], list[Metrics]] | None
+    compile_seconds: float
 
 
 def train(
@@ -39,71 +48,51 @@ def train(
     data: PyTree,
     config: PPOConfig,
     *,
+    num_members: int = 1,
     validation: Validation | None = None,
     directory: Path | None = None,
-    resume: bool = False,
+    start_from: Path | None = None,
     identity: dict[str, str] | None = None,
-    on_update: Callable[[Metrics], None] | None = None,
-    on_validation: Callable[[Metrics, dict[str, Any], bool], None] | None = None,
+    on_update: OnUpdate | None = None,
+    on_validation: OnValidation | None = None,
     should_stop: Callable[[], bool] | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> TrainResult:
-    """Train until ``config.total_steps``, a stop, or patience runs out.
+    """Train members with seeds ``config.seed, config.seed + 1, ...`` until ``config.total_steps``, a stop, or patience.
+
+    Member `k` equals the single run with its seed: bit for bit on one CPU device, to rounding where several devices
+    share the members or a GPU batches them.
 
     Parameters
     ----------
     env, data: the environment's functions and the pytree they take.
     config: resolved settings (`jtf_ppo.config.resolve`).
-    validation: run every ``config.validation_interval`` updates; its ``score`` picks the best checkpoint.
-    directory: takes ``checkpoints/`` and ``best/``; None keeps nothing.
-    resume: go on from the newest checkpoint in `directory`, bit for bit.
+    validation: run every ``config.validation_interval`` updates; its ``score`` picks the best parameters of a member.
+    directory: takes ``checkpoints/``; None keeps nothing.
+    start_from: a run directory; go on from its newest checkpoint, bit for bit where it is this run's own.
     identity: what the checkpoints belong to; a mismatch at resume raises `CheckpointError`.
-    on_update, on_validation: called on the host with plain floats; the latter also gets the parameters (nested dict of
-        NumPy arrays) and whether they are the best so far.
+    on_update: called after an update with one record of plain floats for each member that took it.
+    on_validation: called with the records, the best parameters so far by seed (nested dicts of NumPy arrays) and,
+        record by record, whether this one is the best of its member.
     should_stop: asked after every update; True ends the run with a checkpoint.
+    devices: default all local devices of the default backend.
 
     Raises
     ------
-    CheckpointError, DivergedError (three optimiser steps in a row without a finite gradient).
+    CheckpointError; DivergedError where every member had three optimiser steps in a row without a finite gradient.
     """
-    graph, state = make_state(env, data, config)
-    newest = CheckpointStore(directory / "checkpoints", identity=identity) if directory else None
-    best_store = CheckpointStore(directory / "best", keep=1, identity=identity) if directory else None
-    best = Best()
-    if resume:
-        state, best = _restore(newest, best_store, state)
-    started = time.perf_counter()
-    pure_update = make_update(env, config, make_engine(env, config, graph, data))
-    update = jax.jit(pure_update, donate_argnums=0).lower(state, data).compile()
-    validate = _compile_validation(env, config, graph, validation, state.params)
-    clock = Clock(config, compile_seconds=time.perf_counter() - started, first_update=int(state.update))
-    metrics: Metrics = {}
-    stopped = "finished"
-    saved = int(state.update) if resume else -1
-    done = int(state.update)
-    while done < config.total_updates:
-        # Asked before an update, so that a resumed run that had lost patience stays where it stopped.
-        if config.patience and best.worse >= config.patience:
-            stopped = "patience"
-            break
-        began = time.perf_counter()
-        state, device_metrics = update(state, data)
-        metrics = _to_floats(jax.device_get(device_metrics))
-        done += 1
-        metrics |= clock.tick(done, time.perf_counter() - began)
-        if on_update is not None:
-            on_update(metrics)
-        _refuse_divergence(metrics, done, newest)
-        if validate is not None and _due(done, config.validation_interval, config.total_updates):
-            best = _validate(validate, state, done, best, best_store, on_validation)
-        if newest is not None and _due(done, config.checkpoint_interval, config.total_updates):
-            _save(newest, state, done, best)
-            saved = done
-        if should_stop is not None and done < config.total_updates and should_stop():
-            stopped = "interrupted"
-            break
-    if newest is not None and config.checkpoint_interval and saved != done:
-        _save(newest, state, done, best)
-    return _result(config, state, best, metrics, clock, stopped)
+    devices = jax.local_devices() if devices is None else devices
+    learner = make_learner(env, config)
+    store = CheckpointStore(directory / "checkpoints", identity=identity) if directory else None
+    groups = make_groups(learner, config, data, num_members, devices)
+    if start_from is not None:
+        parent = CheckpointStore(start_from / "checkpoints", identity=identity)
+        groups = _restored(parent, groups, devices)
+    programs = _compile(learner, groups[0], data, validation if config.validation_interval else None, devices)
+    clock = Clock(config, programs.compile_seconds)
+    run = Run(config, groups, programs, store, clock, data)
+    stopped = run.loop(on_update, on_validation, should_stop)
+    return run.result(stopped)
 
 
 @dataclass
@@ -112,150 +101,219 @@ class Clock:
 
     config: PPOConfig
     compile_seconds: float
-    first_update: int
     run_seconds: float = 0.0
+    updates: int = 0
+    """Member updates timed."""
 
-    def tick(self, done: int, seconds: float) -> Metrics:
-        """Return the progress metrics after update number `done`, which took `seconds`."""
+    def tick(self, seconds: float, members: int, updates_left: int) -> Metrics:
+        """Return the speed after updates of `members` that took `seconds`; `updates_left` counts all members."""
         self.run_seconds += seconds
-        mean = self.run_seconds / (done - self.first_update)
+        self.updates += members
+        mean = self.run_seconds / self.updates
         return {
-            "update": done,
-            "updates": self.config.total_updates,
-            "steps": done * self.config.batch_size,
             "perf/steps_per_second": self.config.batch_size / mean,
-            "perf/eta_seconds": mean * (self.config.total_updates - done),
+            "perf/eta_seconds": mean * updates_left,
             "perf/compile_seconds": self.compile_seconds,
         }
 
 
-def to_numpy(params: nnx.State) -> dict[str, Any]:
-    """Return parameters as nested dicts of NumPy arrays, keyed by layer and array name."""
-    return jax.tree.map(np.asarray, nnx.to_pure_dict(params))
+@dataclass
+class Run:
+    """A training under way."""
+
+    config: PPOConfig
+    groups: list[Group]
+    programs: Programs
+    store: CheckpointStore | None
+    clock: Clock
+    data: PyTree
+    saved: int = -1
+    """Update of the checkpoint written last."""
+
+    @property
+    def members(self) -> list[Member]:
+        """All members in order of their seeds."""
+        return [member for group in self.groups for member in group.members]
+
+    @property
+    def done(self) -> int:
+        """Updates of the member that is furthest."""
+        return max(member.done for member in self.members)
+
+    def active(self) -> list[Member]:
+        """Members that take a further update."""
+        return [member for member in self.members if not member.stopped(self.config)]
+
+    def loop(
+        self,
+        on_update: OnUpdate | None,
+        on_validation: OnValidation | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> str:
+        """Update until no member is active or a stop is asked for; return why it ended."""
+        self.saved = self.done
+        stopped = ""
+        # Asked before an update, so that a resumed run that had lost patience stays where it stopped.
+        while active := self.active():
+            began = time.perf_counter()
+            self.groups = [self._updated(group) for group in self.groups]
+            left = sum(self.config.total_updates - member.done for member in active)
+            speed = self.clock.tick(time.perf_counter() - began, len(active), left)
+            for member in active:
+                member.metrics |= speed
+            if on_update is not None:
+                on_update([member.metrics for member in active])
+            self._mark_diverged(active)
+            if self.programs.validate is not None and self._due(self.config.validation_interval):
+                self._validate(active, on_validation)
+            if self._due(self.config.checkpoint_interval):
+                self._save()
+            if should_stop is not None and self.active() and should_stop():
+                stopped = "interrupted"
+                break
+        if self.config.checkpoint_interval and self.saved != self.done:
+            self._save()
+        reasons = [member.stopped(self.config) for member in self.members]
+        return stopped or ("finished" if "finished" in reasons else "patience")
+
+    def result(self, stopped: str) -> TrainResult:
+        """Return what came of it."""
+        members = []
+        for group in self.groups:
+            for index, member in enumerate(group.members):
+                params = to_numpy(member_of(group.state.params, index))
+                members.append(
+                    MemberResult(
+                        seed=member.seed,
+                        params=params,
+                        best_params=params if member.best_params is None else member.best_params,
+                        updates=member.done,
+                        best_update=member.done if member.best_params is None else member.best_update,
+                        metrics=member.metrics,
+                        validation=member.validation,
+                        skipped_steps=int(group.state.skipped[index]),
+                        stopped=member.stopped(self.config) or stopped,
+                    )
+                )
+        steps = sum(member.updates for member in members) * self.config.batch_size
+        timed = self.clock.updates * self.config.batch_size
+        return TrainResult(tuple(members), steps, timed, self.clock.compile_seconds, self.clock.run_seconds, stopped)
+
+    def _updated(self, group: Group) -> Group:
+        """Return the group after one update of its active members."""
+        active = [not member.stopped(self.config) for member in group.members]
+        if not any(active):
+            return group
+        mask = jnp.asarray(filled(active, len(group.hyper.gamma)))
+        state, metrics = self.programs.update(group.state, group.hyper, mask, self.data)
+        values = jax.device_get(metrics)
+        for index, member in enumerate(group.members):
+            if active[index]:
+                member.done += 1
+                member.metrics = {
+                    "seed": member.seed,
+                    "update": member.done,
+                    "updates": self.config.total_updates,
+                    "steps": member.done * self.config.batch_size,
+                    **{name: float(value[index]) for name, value in values.items()},
+                }
+        return group._replace(state=state)
+
+    def _mark_diverged(self, active: list[Member]) -> None:
+        for member in active:
+            member.diverged = member.metrics["train/skip_streak"] >= MAX_SKIPS
+        if all(member.diverged for member in self.members):
+            raise DivergedError(
+                f"Update {self.done} diverged: {MAX_SKIPS} optimiser steps in a row had a non-finite loss or gradient; "
+                f"{_last_good(self.store)}; lower `learning_rate`."
+            )
+
+    def _validate(self, active: list[Member], on_validation: OnValidation | None) -> None:
+        """Validate the members that took the last update; a better score replaces a member's best parameters."""
+        assert self.programs.validate is not None
+        records, improved = [], []
+        for group in self.groups:
+            if not any(member in active for member in group.members):
+                continue
+            values = self.programs.validate(group.state.params)
+            for index, member in enumerate(group.members):
+                if member not in active or member.diverged:
+                    continue
+                metrics = values[index]
+                is_best = metrics["score"] > member.best_score
+                if is_best:
+                    member.best_update, member.best_score, member.validation = member.done, metrics["score"], metrics
+                    member.best_params = to_numpy(member_of(group.state.params, index))
+                member.worse = 0 if is_best else member.worse + 1
+                named = {f"val/{name}": value for name, value in metrics.items()}
+                records.append({"seed": member.seed, "update": member.done, **named})
+                improved.append(is_best)
+        if on_validation is not None and records:
+            best = {m.seed: m.best_params for m in self.members if m.best_params is not None}
+            on_validation(records, best, improved)
+
+    def _due(self, interval: int | None) -> bool:
+        """Whether something done every `interval` updates (0: never), and at the end, is due now."""
+        return bool(interval) and (self.done % (interval or 1) == 0 or not self.active())
+
+    def _save(self) -> None:
+        if self.store is None:
+            return
+        self.store.save(
+            self.done, member_arrays(self.groups), {"members": [member_record(member) for member in self.members]}
+        )
+        self.saved = self.done
 
 
-def make_policy(env: Environment, config: PPOConfig, graph: nnx.GraphDef, params: nnx.State) -> Policy:
-    """Return the network with these parameters as pure functions."""
-    method = config.first_layer
+def _compile(
+    learner: Learner, group: Group, data: PyTree, validation: Validation | None, devices: Sequence[jax.Device]
+) -> Programs:
+    started = time.perf_counter()
+    size = len(group.hyper.gamma)
+    spread = devices[:1] if size == 1 else devices
 
-    def evaluate(observation: PyTree, table: Any) -> tuple[Array, Array]:
-        return nnx.merge(graph, params)(observation, table)
+    def update(state: TrainState, hyper: Hyper, active: Any, data: PyTree) -> Any:
+        after, metrics = learner.update(state, hyper, data)
+        return (after if size == 1 else select_members(active, after, state)), metrics
 
-    def rows(table: Any, first_row: int) -> tuple[Array, Array]:
-        return evaluate_rows(graph, params, table, first_row, env.window, method)
+    mapped = jax.jit(over_members(update, spread, size // len(spread)), donate_argnums=0)
+    mask = jnp.ones(size, jnp.bool_)
+    compiled = mapped.lower(group.state, group.hyper, mask, data).compile()
+    validate = _compile_validation(learner, group, validation, spread) if validation is not None else None
+    seconds = time.perf_counter() - started
 
-    return Policy(evaluate, rows)
+    def update_group(*arguments: Any) -> Any:
+        state, metrics = compiled(*arguments)
+        # Arrays without elements come back replicated, and the program refuses them so.
+        return (spread_members(state, spread) if len(spread) > 1 else state), metrics
+
+    return Programs(update_group, validate, seconds)
 
 
 def _compile_validation(
-    env: Environment, config: PPOConfig, graph: nnx.GraphDef, validation: Validation | None, params: nnx.State
-) -> Callable[[nnx.State], Metrics] | None:
-    if validation is None or not config.validation_interval:
-        return None
+    learner: Learner, group: Group, validation: Validation, devices: Sequence[jax.Device]
+) -> Callable[[nnx.State], list[Metrics]]:
+    size = len(group.hyper.gamma)
 
-    def run(params: nnx.State, data: PyTree) -> dict[str, Array]:
-        return validation.run(make_policy(env, config, graph, params), data)
+    def run(params: nnx.State, data: PyTree) -> dict[str, jax.Array]:
+        return validation.run(learner.evaluate(params), data)
 
-    program = jax.jit(run).lower(params, validation.data).compile()
-    return lambda params: _to_floats(jax.device_get(program(params, validation.data)))
+    mapped = over_members(run, devices, size // len(devices))
+    program = jax.jit(mapped).lower(group.state.params, validation.data).compile()
 
+    def validate(params: nnx.State) -> list[Metrics]:
+        values = jax.device_get(program(params, validation.data))
+        return [{name: float(value[index]) for name, value in values.items()} for index in range(size)]
 
-def _validate(
-    validate: Callable[[nnx.State], Metrics],
-    state: TrainState,
-    done: int,
-    best: Best,
-    store: CheckpointStore | None,
-    on_validation: Callable[[Metrics, dict[str, Any], bool], None] | None,
-) -> Best:
-    metrics = validate(state.params)
-    score = metrics["score"]
-    is_best = score > best.score
-    params = to_numpy(state.params)
-    best = (
-        Best(done, score, metrics, params)
-        if is_best
-        else Best(best.update, best.score, best.validation, best.params, best.worse + 1)
-    )
-    if is_best and store is not None:
-        store.save(done, {"params": nnx.to_pure_dict(state.params)}, _host(best))
-    if on_validation is not None:
-        on_validation({"update": done, **{f"val/{name}": value for name, value in metrics.items()}}, params, is_best)
-    return best
+    return validate
 
 
-def _host(best: Best) -> dict[str, Any]:
-    """Host values of a checkpoint; minus infinity is not JSON, so no validation yet is null."""
-    score = best.score if math.isfinite(best.score) else None
-    return {
-        "best_update": best.update,
-        "best_score": score,
-        "validation": best.validation,
-        "worse": best.worse,
-    }
-
-
-def _score(host: dict[str, Any]) -> float:
-    return -math.inf if host["best_score"] is None else host["best_score"]
-
-
-def _save(store: CheckpointStore, state: TrainState, done: int, best: Best) -> None:
-    store.save(done, _storable(state), _host(best))
-
-
-def _storable(state: TrainState) -> list[Array]:
-    """The state as a flat list of arrays: Orbax then asks nothing of flax or optax classes."""
-    return jax.tree.leaves(state)
-
-
-def _restore(
-    newest: CheckpointStore | None, best_store: CheckpointStore | None, state: TrainState
-) -> tuple[TrainState, Best]:
-    """Return the newest checkpoint's state and the best validation known on disk."""
-    if newest is None or best_store is None or not newest.steps():
-        where = newest.directory if newest is not None else "no directory"
-        raise CheckpointError(f"There is no checkpoint to resume in {where}; start a new run.")
-    leaves, host = newest.load(newest.steps()[-1], _storable(state))
-    state = jax.tree.unflatten(jax.tree.structure(state), leaves)
-    best = Best(host["best_update"], _score(host), host["validation"], worse=host["worse"])
-    steps = best_store.steps()
-    # A crash can leave a best checkpoint from after the newest one; the updates that lead to it run again.
-    if steps and steps[-1] == best.update:
-        loaded, _ = best_store.load(best.update, {"params": nnx.to_pure_dict(state.params)})
-        best.params = jax.tree.map(np.asarray, loaded["params"])
-    return state, best
-
-
-def _refuse_divergence(metrics: Metrics, done: int, newest: CheckpointStore | None) -> None:
-    if metrics["train/skip_streak"] >= MAX_SKIPS:
-        raise DivergedError(
-            f"Update {done} diverged: {MAX_SKIPS} optimiser steps in a row had a non-finite loss or gradient; "
-            f"{_last_good(newest)}; lower `learning_rate`."
-        )
-
-
-def _result(
-    config: PPOConfig, state: TrainState, best: Best, metrics: Metrics, clock: "Clock", stopped: str
-) -> TrainResult:
-    params, done = to_numpy(state.params), int(state.update)
-    return TrainResult(
-        params=params,
-        best_params=params if best.params is None else best.params,
-        updates=done,
-        steps=done * config.batch_size,
-        best_update=best.update if best.params is not None else done,
-        metrics=metrics,
-        validation=best.validation,
-        compile_seconds=clock.compile_seconds,
-        run_seconds=clock.run_seconds,
-        skipped_updates=int(state.skipped),
-        stopped=stopped,
-    )
-
-
-def _due(done: int, interval: int | None, total: int) -> bool:
-    """Whether something done every `interval` updates (0: never), and at the end, is due after update `done`."""
-    return bool(interval) and (done % (interval or 1) == 0 or done == total)
+def _restored(store: CheckpointStore, groups: list[Group], devices: Sequence[jax.Device]) -> list[Group]:
+    """Return the groups as the newest checkpoint of `store` left them."""
+    if not store.steps():
+        raise CheckpointError(f"There is no checkpoint to resume in {store.directory}; start a new run.")
+    arrays, host = store.load(store.steps()[-1], member_arrays(groups))
+    return restore_groups(arrays, host["members"], groups, devices)
 
 
 def _last_good(store: CheckpointStore | None) -> str:
@@ -263,7 +321,3 @@ def _last_good(store: CheckpointStore | None) -> str:
     return (
         f"the last good checkpoint is {store.path(steps[-1])}" if store and steps else "no checkpoint had been written"
     )
-
-
-def _to_floats(metrics: dict[str, Any]) -> Metrics:
-    return {name: float(value) for name, value in metrics.items()}

@@ -1,6 +1,7 @@
 """What the learner asks of an environment and hands back.
 
-Axes: `[B]` environments, `[N]` steps, `[T]` rows, `[A]` actions.
+Axes: `[B]` environments, `[N]` steps, `[T]` rows, `[F]` windowed columns, `[C]` broadcast columns of a row, `[E]`
+account columns, `[A]` actions, `[S]` members.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,17 @@ from typing import Any, NamedTuple
 from jax import Array
 
 PyTree = Any
+Metrics = dict[str, float]
+"""Host values by name, prefixed ``train/``, ``val/``, ``loss/``, ``perf/``."""
+
+
+class Observation(NamedTuple):
+    """What a decision sees of an environment with a row table: an address and a few numbers beside it."""
+
+    row: Array
+    """``[B]`` int32 address into the `RowTable`."""
+    account: Array
+    """``[B, E]`` columns from the environment's state, broadcast over the window; none where address-only."""
 
 
 class RowTable(NamedTuple):
@@ -19,6 +31,9 @@ class RowTable(NamedTuple):
     """``[T, F]`` standardised columns, windowed over the last `W` rows."""
     context: Array
     """``[T, C]`` standardised columns broadcast over the window (`C` may be 0)."""
+    usable: Array
+    """``[T]`` bool: rows that can be addresses. The others are history, holes or padding and have no weight; those that
+    no window of a usable row reads must hold finite numbers that do not depend on what was there."""
 
 
 class Timestep(NamedTuple):
@@ -51,54 +66,75 @@ class Environment:
     step: Callable[[Array, PyTree, Array, PyTree], tuple[PyTree, Timestep]]
     """``(bits [B] uint32, state, action [B] int32, data) -> (state, Timestep)``; consumes the bits."""
     observation_dim: int
-    """Size of the flattened dense observation."""
+    """Size of the flattened dense observation; what a network without a row table reads."""
     table: Callable[[PyTree], RowTable] | None = None
     """Row table of `data` where observations are addresses (int32 row indices); None for dense observations."""
     window: int = 0
     """Rows an address stands for: the address and the `window - 1` rows before it."""
     first_row: int = 0
     """First row that can be an address; rows before it are history only."""
+    num_features: int = 0
+    """Windowed columns `F` of the row table."""
+    num_context: int = 0
+    """Broadcast columns `C` of the row table."""
+    num_account: int = 0
+    """Account columns `E` beside the address."""
 
     @property
     def address_only(self) -> bool:
         """Whether observations are row addresses and nothing else: what the row engine needs."""
-        return self.table is not None
+        return self.table is not None and not self.num_account
 
 
-class Policy(NamedTuple):
-    """The current network as two pure functions, for validation and for people."""
+class PolicyFunctions(NamedTuple):
+    """A network with its parameters as two pure functions, for validation and for people."""
 
     evaluate: Callable[[PyTree, RowTable | None], tuple[Array, Array]]
     """``(observation [B, ...], table) -> (logits [B, A], value [B])``."""
-    evaluate_rows: Callable[[RowTable, int], tuple[Array, Array]]
-    """``(table, first_row) -> (logits [T, A], value [T])`` of every row; those before `first_row` are zero."""
+    evaluate_rows: Callable[[RowTable], tuple[Array, Array]]
+    """``table -> (logits [T, A], value [T])`` of every row; those before the environment's `first_row` are zero."""
 
 
 @dataclass(frozen=True)
 class Validation:
     """A compiled check of the policy on data it is not trained on."""
 
-    run: Callable[[Policy, PyTree], dict[str, Array]]
+    run: Callable[[PolicyFunctions, PyTree], dict[str, Array]]
     """``(policy, data) -> metrics``, scalars, traced once; ``score`` decides which checkpoint is best (higher)."""
     data: PyTree
 
 
-class TrainResult(NamedTuple):
-    """What a finished, or cleanly stopped, training returns. Parameters are nested dicts of NumPy arrays."""
+class MemberResult(NamedTuple):
+    """One member of a finished, or cleanly stopped, training. Parameters are nested dicts of NumPy arrays."""
 
+    seed: int
     params: dict[str, Any]
+    """Of the last update, without selection."""
     best_params: dict[str, Any]
     """Parameters that validated best (the last ones where nothing was validated)."""
     updates: int
-    steps: int
     best_update: int
     metrics: dict[str, float]
     """Last training metrics."""
     validation: dict[str, float]
     """Validation metrics of `best_params`."""
+    skipped_steps: int
+    """Optimiser steps skipped for a non-finite loss or gradient."""
+    stopped: str
+    """Why it ended: ``finished``, ``interrupted``, ``patience`` or ``diverged``."""
+
+
+class TrainResult(NamedTuple):
+    """What a training of `S` members returns."""
+
+    members: tuple[MemberResult, ...]
+    """In order of their seeds."""
+    steps: int
+    """Environment steps of all members together."""
+    steps_timed: int
+    """Of these, the ones taken in `run_seconds`; a resumed run did not take the first ones."""
     compile_seconds: float
     run_seconds: float
     """Wall seconds of the updates alone: compile, validation and checkpoints excluded."""
-    skipped_updates: int
     stopped: str
-    """Why it ended: ``finished``, ``interrupted`` or ``patience``."""
+    """``interrupted``: it was asked to stop. ``patience``: no member reached the end. Else ``finished``."""

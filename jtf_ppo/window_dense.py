@@ -16,13 +16,16 @@ from jax import Array
 
 from jtf_ppo.types import RowTable
 
+FLOAT32 = jax.lax.Precision.HIGHEST
+"""Precision of a float32 product: without it a GPU rounds the inputs to TF32, 10 bits."""
+
 
 class WindowDense(nnx.Module):
     """``[B]`` addresses (or blocks of consecutive rows) to ``[B, H]`` pre-activations.
 
     Parameters
     ----------
-    window, num_features, num_context, width: `W`, `F`, `C`, `H`.
+    window, num_features, num_context, width: `W`, `F`, ``C + E``, `H`.
     dtype: inputs of the matrix products; sums are accumulated in the parameters' dtype.
     rngs: consumes ``rngs.params`` twice.
     """
@@ -45,12 +48,15 @@ class WindowDense(nnx.Module):
         self.context_kernel = nnx.Param(std / math.sqrt(window) * normal(rngs.params(), (num_context, width)))
         self.bias = nnx.Param(jnp.zeros(width))
 
-    def __call__(self, addresses: Array, table: RowTable) -> Array:
-        """Apply to ``addresses [B]`` int32, each at least ``W - 1``; returns ``[B, H]``."""
+    def __call__(self, addresses: Array, table: RowTable, account: Array | None = None) -> Array:
+        """Apply to ``addresses [B]`` int32, each at least ``W - 1``, beside ``account [B, E]``; returns ``[B, H]``."""
         rows = addresses[:, None] + jnp.arange(1 - self.window, 1, dtype=addresses.dtype)[None, :]
         windows = table.features[rows].reshape(addresses.shape[0], -1)
         kernel = self.kernel[...].reshape(windows.shape[1], -1)
-        return self._product(windows, kernel) + self._broadcast_part(table.context[addresses])
+        context = table.context[addresses]
+        if account is not None:
+            context = jnp.concatenate([context, account], axis=1)
+        return self._product(windows, kernel) + self._broadcast_part(context)
 
     def blocks(self, features: Array, context: Array, method: str) -> Array:
         """Apply to blocks of consecutive rows.
@@ -76,6 +82,7 @@ class WindowDense(nnx.Module):
                 padding="VALID",
                 dimension_numbers=("NWC", "WIO", "NWC"),
                 preferred_element_type=kernel.dtype,
+                precision=_precision(self.dtype),
             )
         else:
             windowed = self._gathered(features, kernel)
@@ -104,7 +111,10 @@ def product(left: Array, kernel: Array, dtype: jnp.dtype) -> Array:
     Without a rule of its own the backward pass would multiply in the wide dtype and round the kernel's gradient to the
     narrow one.
     """
-    return jnp.matmul(left.astype(dtype), kernel.astype(dtype), preferred_element_type=kernel.dtype)
+    precision = _precision(dtype)
+    return jnp.matmul(
+        left.astype(dtype), kernel.astype(dtype), preferred_element_type=kernel.dtype, precision=precision
+    )
 
 
 def _product_forward(left: Array, kernel: Array, dtype: jnp.dtype) -> tuple[Array, tuple[Array, Array]]:
@@ -113,9 +123,10 @@ def _product_forward(left: Array, kernel: Array, dtype: jnp.dtype) -> tuple[Arra
 
 def _product_backward(dtype: jnp.dtype, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     left, kernel = saved
-    narrow = gradient.astype(dtype)
-    of_left = jnp.matmul(narrow, kernel.astype(dtype).T, preferred_element_type=left.dtype)
-    return of_left, jnp.matmul(left.astype(dtype).T, narrow, preferred_element_type=kernel.dtype)
+    narrow, precision = gradient.astype(dtype), _precision(dtype)
+    of_left = jnp.matmul(narrow, kernel.astype(dtype).T, preferred_element_type=left.dtype, precision=precision)
+    of_kernel = jnp.matmul(left.astype(dtype).T, narrow, preferred_element_type=kernel.dtype, precision=precision)
+    return of_left, of_kernel
 
 
 product.defvjp(_product_forward, _product_backward)
@@ -145,8 +156,12 @@ def overlap_save(features: Array, kernel: Array) -> Array:
     return outputs.reshape(length, num_blocks, width).transpose(1, 0, 2)
 
 
+def _precision(dtype: jnp.dtype) -> jax.lax.Precision | None:
+    return None if dtype == jnp.bfloat16 else FLOAT32
+
+
 def _exact(left: Array, right: Array) -> Array:
-    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
+    return jnp.matmul(left, right, precision=FLOAT32)
 
 
 def real_fourier(points: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Five known markets whose best policy is known: the check that learning has to pass.
+"""Five markets whose best policy is known: what the learning checks are run on.
 
 =========== ======================================================== ==========================================
 market      the next bar's return                                    what the policy sees
@@ -30,6 +30,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -50,12 +51,11 @@ from jtf.known_optimum.programme import (
     solve,
     symmetric_grid,
 )
-from jtf.splits import EMBARGO_EXTRA, Segment
+from jtf.splits import EMBARGO_EXTRA, Fold, Segment
 from jtf_env.bars import Bars, check_enough_bars, make_bars
 from jtf_env.layouts import DEFAULT_LAYOUT, DEFAULT_WINDOW, get_layout
-from jtf_env.market import Market, build_market, device_rows, market_segment, scale_market
+from jtf_env.market import Market, build_market, device_rows
 from jtf_env.params import EnvParams, make_params
-from jtf_env.scaler import fit_scaler
 from jtf_env.stretches import stretch_rows
 
 SIGNAL_COLUMN = "momentum"
@@ -82,12 +82,12 @@ FIRST_DAY = pd.Timestamp("2024-01-01", tz="UTC")
 
 @dataclass(frozen=True, eq=False)
 class KnownOptimumMarket:
-    """A known market, its environment parameters, and what the best trader in it knows."""
+    """A market, its environment parameters, and what the best trader in it knows."""
 
     name: str
     bars: Bars
-    market: Market
-    """All ``T`` rows, standardised (the scaler is fitted on the training bars only)."""
+    natural: Market
+    """All ``T`` rows, float64; the columns have about unit deviation, or are blank."""
     params: EnvParams
     """Log-return reward, 2 bp a side, no fee, no ruin before equity is gone."""
     process: Process
@@ -99,16 +99,16 @@ class KnownOptimumMarket:
     @property
     def train(self) -> Segment:
         """Training bars: from the first decision bar up to the embargo (window + 16 bars)."""
-        return _train_segment(self.market.num_bars, self.market.layout.name, self.unseen_bars)
+        return _train_segment(self.natural.num_bars, self.natural.layout.name, self.unseen_bars)
 
     @property
     def unseen(self) -> Segment:
         """The last `unseen_bars` bars."""
-        return Segment(self.market.num_bars - self.unseen_bars, self.market.num_bars)
+        return Segment(self.natural.num_bars - self.unseen_bars, self.natural.num_bars)
 
-    def segment(self, segment: Segment) -> Market:
-        """Return the rows that decisions in `segment` read."""
-        return market_segment(self.market, segment.start, segment.stop)
+    def fold(self, validation: Segment, test: Segment) -> Fold:
+        """Return the fold that learns from `train`."""
+        return Fold((self.train,), validation, test)
 
     @cached_property
     def solution(self) -> Solution:
@@ -128,11 +128,14 @@ class KnownOptimumMarket:
         return net_log_return(self.bars, actions, self.params, segment)
 
     def normalised_score(self, actions: np.ndarray, segment: Segment | None = None) -> float:
-        """Return the net log return of ``actions [T]`` over the optimum's, on the same bars (default: `unseen`)."""
+        """Return the net log return of ``actions [T]`` over the optimum's, on the same bars (default: `unseen`).
+
+        1 is the optimum, 0 is flat.
+        """
         segment = segment or self.unseen
         best = self.net_log_return(self.optimum_actions(segment), segment)
         if best == 0.0:
-            raise ValueError(f"market {self.name!r} has no edge to take a share of; use net_log_return.")
+            raise ValueError(f"market {self.name!r} has no edge to score against; use net_log_return.")
         return self.net_log_return(actions, segment) / best
 
 
@@ -223,20 +226,18 @@ def hourly_market(
     rng = np.random.default_rng([3, seed])
     move, previous, running = _hourly_moves(rng.normal(0.0, HOURLY_NOISE, num_bars))
     bars = _bars(rng, move)
-    raw = build_market(bars, layout, dtype=jnp.float64)
-    train = _train_segment(num_bars, layout, unseen_bars)
-    rows = slice(train.start, train.stop)
-    scaler = fit_scaler(np.asarray(raw.features)[rows], np.asarray(raw.context)[rows])
     process, states = _hourly_process(previous, running)
-    market = _distract(rng, scale_market(raw, scaler), HOURLY_COLUMN)
+    market = _distract(rng, build_market(bars, layout, dtype=jnp.float64), HOURLY_COLUMN)
     return KnownOptimumMarket("hourly", bars, market, _params(), process, states, unseen_bars)
 
 
 def _distract(rng: np.random.Generator, market: Market, kept: str) -> Market:
-    """Put independent standard normal distractor in every bar column but `kept`; the context stays."""
-    distractor = jnp.asarray(rng.standard_normal(market.features.shape, np.float32))
+    """Put independent standard normal distractors in every bar column but `kept`; the context stays."""
+    distractors = rng.standard_normal(market.features.shape, np.float32).astype(np.float64)
     keep = np.asarray(market.layout.bar_columns) == kept
-    return replace(market, features=jnp.where(keep[None, :], market.features, distractor))
+    columns = np.where(keep[None, :], np.asarray(market.features), distractors)
+    with jax.enable_x64(True):
+        return replace(market, features=jnp.asarray(columns))
 
 
 def _train_segment(num_bars: int, layout: str, unseen_bars: int) -> Segment:
@@ -256,7 +257,7 @@ def _bars(rng: np.random.Generator, move: np.ndarray) -> Bars:
     count = len(move)
     timestamps = pd.date_range(FIRST_DAY, periods=count, freq=BAR)
     frame = price_frame(rng, timestamps, 100.0, move, np.zeros(count), np.full(count, NOISE))
-    return make_bars(frame, "PLANTED", asset_class="crypto", source="known")
+    return make_bars(frame, "KNOWN", asset_class="crypto", source="known")
 
 
 def _coin_bars(rng: np.random.Generator, num_bars: int) -> tuple[np.ndarray, Bars]:
@@ -266,23 +267,24 @@ def _coin_bars(rng: np.random.Generator, num_bars: int) -> tuple[np.ndarray, Bar
 
 
 def _signal_table(rng: np.random.Generator, bars: Bars, signal: np.ndarray, layout: str, distractor: float) -> Market:
-    """Return a market with standardised ``signal [T]`` in `SIGNAL_COLUMN`, distractor of this deviation elsewhere."""
+    """Return a market with ``signal [T]`` in `SIGNAL_COLUMN` and distractors of this deviation elsewhere."""
     chosen = get_layout(layout)
     check_enough_bars(bars, chosen, DEFAULT_WINDOW)
     features = distractor * rng.standard_normal((len(bars), len(chosen.bar_columns)), np.float32)
     context = distractor * rng.standard_normal((len(bars), len(chosen.context_columns)), np.float32)
     features[:, chosen.bar_columns.index(SIGNAL_COLUMN)] = signal
     first_bar = chosen.first_bar(DEFAULT_WINDOW)
-    return Market(
-        features=jnp.asarray(features),
-        context=jnp.asarray(context),
-        **{name: jnp.asarray(getattr(bars, name), jnp.float32) for name in ("open", "high", "low", "close")},
-        tradable=jnp.asarray(bars.tradable),
-        **device_rows(stretch_rows([(first_bar, len(bars))], len(bars))),
-        layout=chosen,
-        window=DEFAULT_WINDOW,
-        first_bar=first_bar,
-    )
+    prices = {name: getattr(bars, name) for name in ("open", "high", "low", "close")}
+    with jax.enable_x64(True):
+        columns = {"features": features.astype(np.float64), "context": context.astype(np.float64)} | prices
+        return Market(
+            **{name: jnp.asarray(column) for name, column in columns.items()},
+            tradable=jnp.asarray(bars.tradable),
+            **device_rows(stretch_rows([(first_bar, len(bars))], len(bars))),
+            layout=chosen,
+            window=DEFAULT_WINDOW,
+            first_bar=first_bar,
+        )
 
 
 def _hourly_moves(noise: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -335,4 +337,4 @@ MARKETS: dict[str, Callable[..., KnownOptimumMarket]] = {
     "noise": noise_market,
     "shuffled": shuffled_market,
 }
-"""The five known markets by name."""
+"""By name."""

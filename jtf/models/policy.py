@@ -1,15 +1,19 @@
-"""A trained policy in NumPy: bars in, action logits out. No JAX; all a live machine needs beside the mirror."""
+"""A trained policy in NumPy: bars in, action probabilities out. No JAX; all a live machine needs beside the mirror."""
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from jtf_env.actions import HOLD
 from jtf_env.bars import Bars
 from jtf_env.layouts import Layout, get_layout
+from jtf_env.mirror.account import Observation
 from jtf_env.mirror.backtest import Decide, replay
 from jtf_env.mirror.market import Market, build_market
 from jtf_env.params import EnvParams
@@ -18,14 +22,21 @@ from jtf_env.scaler import Scaler
 CHUNK_ROWS = 1024
 """Rows whose windows are unfolded at once: 40 MB at 100 x 51 float64."""
 
+Params = dict[str, Any]
+"""``{"first": {"kernel" [W, F, H], "context_kernel" [C + E, H], "bias" [H]}, "hidden_k": {"kernel", "bias"}, "policy":
+..., "value": ...}``, NumPy; ``kernel[0]`` meets the oldest row of the window."""
+
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """Parameters, scaler and everything needed to apply them to bars of the same symbol."""
+    """An ensemble of members (often one) and everything needed to apply it to bars of the same symbol.
 
-    params: dict[str, Any]
-    """``{"first": {"kernel" [W, F, H], "context_kernel" [C, H], "bias" [H]}, "hidden_k": {"kernel", "bias"},
-    "policy": ..., "value": ...}``, NumPy; ``kernel[0]`` meets the oldest row of the window."""
+    It decides by the mean of the members' action probabilities; a member alone is an ensemble of one.
+    """
+
+    members: tuple[Params, ...]
+    seeds: tuple[int, ...]
+    """One a member."""
     scaler: Scaler
     symbol: str
     layout: Layout
@@ -37,69 +48,115 @@ class Policy:
     data_kind: str = "file"
     """``synthetic`` or ``file``: what it was trained on."""
 
+    @cached_property
+    def sha256(self) -> str:
+        """What identifies the policy: of one member its parameters' hash, else the hash of the members' hashes."""
+        hashes = [params_sha256(params) for params in self.members]
+        return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+
     def market(self, bars: Bars) -> Market:
         """Return the standardised mirror market of `bars`; decisions start once window and columns are warm."""
         return build_market(bars, get_layout(self.layout), self.scaler, window=self.window)
 
-    def logits(self, market: Market) -> np.ndarray:
-        """Return the ``[T, A]`` float64 action logits at every bar; rows before `market.first_bar` are 0."""
-        return trunk_outputs(self.params, market.features, market.context, market.first_bar, head="policy")
-
-    def actions(self, market: Market) -> np.ndarray:
-        """Return the ``[T]`` most likely action at every bar; HOLD (0) before `market.first_bar`."""
-        return np.argmax(self.logits(market), axis=1)
-
     def probabilities(self, market: Market) -> np.ndarray:
-        """Return the ``[T, A]`` action probabilities at every bar: the softmax of `logits`."""
-        logits = self.logits(market)
-        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return weights / weights.sum(axis=1, keepdims=True)
+        """Return the ``[T, A]`` float64 action probabilities at every bar of an address-only layout.
+
+        Rows before `market.first_bar` are certain of HOLD.
+        """
+        table = np.mean([_softmax(member_outputs(params, market).logits) for params in self.members], axis=0)
+        table[: market.first_bar] = np.eye(table.shape[1])[HOLD]
+        return table
 
     def values(self, market: Market) -> np.ndarray:
-        """Return the ``[T]`` outputs of the value head at every bar; rows before `market.first_bar` are 0."""
-        return trunk_outputs(self.params, market.features, market.context, market.first_bar, head="value")[:, 0]
+        """Return the ``[T]`` value of every bar, mean over the members; 0 before `market.first_bar`."""
+        return np.mean([member_outputs(params, market).values for params in self.members], axis=0)
+
+    def member(self, index: int) -> "Policy":
+        """Return one member as a policy of its own."""
+        return replace(self, members=self.members[index : index + 1], seeds=self.seeds[index : index + 1])
+
+    def actions(self, market: Market) -> np.ndarray:
+        """Return the ``[T]`` most likely action at every bar of an address-only layout."""
+        return np.argmax(self.probabilities(market), axis=1)
 
     def decider(self, market: Market) -> Decide:
-        """Return the decision at any row of `market`: the most likely action, all rows evaluated at once."""
-        return replay(self.actions(market))
+        """Return the decisions of this policy on `market`, asked bar by bar.
 
-    @property
-    def sha256(self) -> str:
-        """Hash of the parameters: what everything derived from this policy names."""
-        return params_sha256(self.params)
+        An address-only policy knows them all in advance; with account columns the network is evaluated at every bar.
+        """
+        if self.layout.address_only:
+            return replay(self.actions(market))
+        return lambda observation: int(np.argmax(self.probabilities_at(market, observation)))
+
+    def probabilities_at(self, market: Market, observation: Observation) -> np.ndarray:
+        """Return the ``[A]`` action probabilities of one observation, whatever the layout."""
+        row = observation.row
+        windows = market.features[row - self.window + 1 : row + 1].reshape(1, -1)
+        broadcast = np.concatenate([market.context[row], observation.account])[None, :]
+        outputs = [network(params, windows, broadcast) for params in self.members]
+        return np.mean([_softmax(output.logits)[0] for output in outputs], axis=0)
 
 
-def trunk_outputs(
-    params: dict[str, Any], features: np.ndarray, context: np.ndarray, first_row: int, head: str
-) -> np.ndarray:
-    """Return the ``[T, O]`` outputs of `head` for every row of the standardised table; earlier rows are 0.
+class Outputs(NamedTuple):
+    """What a network says, float64."""
 
-    First layer, for row `i` and window `W`:
-    ``relu(sum_w features[i - W + 1 + w] @ kernel[w] + W * context[i] @ context_kernel + bias)``: the `W` equal
-    copies of a broadcast column meet one kernel row, times `W`. Then ReLU layers and a linear head, float64.
+    logits: np.ndarray
+    """``[B, A]``"""
+    values: np.ndarray
+    """``[B]``"""
+
+
+_KNOWN: WeakKeyDictionary[Market, dict[str, Outputs]] = WeakKeyDictionary()
+"""Outputs of members on whole markets by their hash: members, their ensemble and its values ask for the same ones."""
+
+
+def member_outputs(params: Params, market: Market) -> Outputs:
+    """Return the outputs ``[T, ...]`` of an address-only network on every row; those before `first_bar` are 0."""
+    known = _KNOWN.setdefault(market, {})
+    name = params_sha256(params)
+    if name not in known:
+        known[name] = row_outputs(params, market.features, market.context, market.first_bar)
+    return known[name]
+
+
+def row_outputs(params: Params, features: np.ndarray, context: np.ndarray, first_row: int) -> Outputs:
+    """Return the outputs of an address-only network for every row of the standardised table; earlier rows are 0.
+
+    Parameters
+    ----------
+    features, context: ``[T, F]`` and ``[T, C]``; windows of `F` columns end at their row.
+    first_row: first row with a full window.
     """
-    kernel = np.asarray(params["first"]["kernel"], np.float64)
-    window, num_features, width = kernel.shape
-    flat_kernel = kernel.reshape(window * num_features, width)
-    offset = np.asarray(params["first"]["bias"], np.float64)[None, :]
-    if context.shape[1]:
-        offset = offset + window * (context @ np.asarray(params["first"]["context_kernel"], np.float64))
-    offset = np.broadcast_to(offset, (len(features), width))
+    window = np.asarray(params["first"]["kernel"]).shape[0]
     windows = sliding_window_view(features, window, axis=0)
-    layers = [_layer(params[f"hidden_{k}"]) for k in range(len(_hidden_names(params)))]
-    head_kernel, head_bias = _layer(params[head])
-    outputs = np.zeros((len(features), head_kernel.shape[1]))
+    outputs = Outputs(np.zeros((len(features), len(params["policy"]["bias"]))), np.zeros(len(features)))
     for start in range(first_row, len(features), CHUNK_ROWS):
         rows = slice(start, min(start + CHUNK_ROWS, len(features)))
         block = windows[rows.start - window + 1 : rows.stop - window + 1].transpose(0, 2, 1)
-        hidden = np.maximum(block.reshape(len(block), -1) @ flat_kernel + offset[rows], 0.0)
-        for layer_kernel, layer_bias in layers:
-            hidden = np.maximum(hidden @ layer_kernel + layer_bias, 0.0)
-        outputs[rows] = hidden @ head_kernel + head_bias
+        outputs.logits[rows], outputs.values[rows] = network(params, block.reshape(len(block), -1), context[rows])
     return outputs
 
 
-def params_sha256(params: dict[str, Any]) -> str:
+def network(params: Params, windows: np.ndarray, broadcast: np.ndarray) -> Outputs:
+    """Return the outputs for flattened windows ``[B, W * F]`` beside ``broadcast [B, C + E]``.
+
+    First layer: ``relu(windows @ kernel + W * broadcast @ context_kernel + bias)``: the `W` equal copies of a broadcast
+    column meet one kernel row, times `W`. Then ReLU layers and two linear heads, float64.
+    """
+    first = {name: np.asarray(array, np.float64) for name, array in params["first"].items()}
+    window, num_features, width = first["kernel"].shape
+    hidden = windows @ first["kernel"].reshape(window * num_features, width) + first["bias"][None, :]
+    if broadcast.shape[1]:
+        hidden = hidden + window * (broadcast @ first["context_kernel"])
+    hidden = np.maximum(hidden, 0.0)
+    for k in range(sum(name.startswith("hidden_") for name in params)):
+        kernel, bias = _layer(params[f"hidden_{k}"])
+        hidden = np.maximum(hidden @ kernel + bias, 0.0)
+    (policy_kernel, policy_bias), (value_kernel, value_bias) = _layer(params["policy"]), _layer(params["value"])
+    return Outputs(hidden @ policy_kernel + policy_bias, (hidden @ value_kernel + value_bias)[:, 0])
+
+
+def params_sha256(params: Params) -> str:
     """Return the SHA-256 over path, dtype, shape and bytes of every parameter, paths sorted."""
     digest = hashlib.sha256()
     for name, array in sorted(leaves(params), key=lambda leaf: leaf[0]):
@@ -109,7 +166,7 @@ def params_sha256(params: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def leaves(params: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+def leaves(params: Params, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
     """Yield ``(path, array)`` of a nested dict, path parts joined by ``/``."""
     for name, value in params.items():
         if isinstance(value, dict):
@@ -118,9 +175,10 @@ def leaves(params: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, np.n
             yield f"{prefix}{name}", np.asarray(value)
 
 
-def _layer(layer: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def _layer(layer: Params) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(layer["kernel"], np.float64), np.asarray(layer["bias"], np.float64)[None, :]
-
-
-def _hidden_names(params: dict[str, Any]) -> list[str]:
-    return [name for name in params if name.startswith("hidden_")]

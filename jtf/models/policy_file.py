@@ -1,4 +1,4 @@
-"""``policy.safetensors``: a policy in one file that can be checked, opened anywhere, and executes nothing. No JAX."""
+"""``policy.safetensors``: a policy, of one member or an ensemble, in one file that executes nothing. No JAX."""
 
 import json
 from dataclasses import asdict
@@ -16,14 +16,18 @@ from jtf_env.scaler import Scaler
 from jtf_env.versions import ENV_VERSION, FEATURES_VERSION
 
 FILE_NAME = "policy.safetensors"
-FORMAT = "jtf-policy/1"
+FORMAT = "jtf-policy/2"
 
 
 def save_policy(policy: Policy, path: Path) -> None:
     """Write `policy` to `path`, atomically: a reader sees the old file or the whole new one."""
     from safetensors.numpy import save
 
-    tensors = {f"params/{name}": np.ascontiguousarray(array) for name, array in leaves(policy.params)}
+    tensors = {
+        f"members/{index}/{name}": np.ascontiguousarray(array)
+        for index, params in enumerate(policy.members)
+        for name, array in leaves(params)
+    }
     tensors |= {"scaler/mean": policy.scaler.mean, "scaler/std": policy.scaler.std}
     header = {
         "format": FORMAT,
@@ -38,7 +42,8 @@ def save_policy(policy: Policy, path: Path) -> None:
         "bars_per_year": policy.bars_per_year,
         "bar_minutes": policy.bar_minutes,
         "data_kind": policy.data_kind,
-        "params_sha256": params_sha256(policy.params),
+        "seeds": list(policy.seeds),
+        "params_sha256": [params_sha256(params) for params in policy.members],
     }
     write_atomically(path, save(tensors, metadata={"jtf": json.dumps(header)}))
 
@@ -54,12 +59,14 @@ def load_policy(path: Path) -> Policy:
             f"{path} was trained on layout {layout.name} with hash {header['layout_hash']}, this version builds "
             f"{found}; use the version of jtf that trained it or train again."
         )
-    params = _nest({name[7:]: array for name, array in tensors.items() if name.startswith("params/")})
-    if params_sha256(params) != header["params_sha256"]:
+    nested = _nest({name: array for name, array in tensors.items() if name.startswith("members/")})
+    members = tuple(nested.get("members", {}).get(str(index), {}) for index in range(len(header["seeds"])))
+    if [params_sha256(params) for params in members] != header["params_sha256"]:
         raise UserError(f"{path} is corrupt: its parameters do not match their recorded hash; restore or train again.")
     weights = RewardWeights(**header["env_params"].pop("reward"))
     return Policy(
-        params=params,
+        members=members,
+        seeds=tuple(header["seeds"]),
         scaler=Scaler(mean=tensors["scaler/mean"], std=tensors["scaler/std"]),
         symbol=header["symbol"],
         layout=layout,
@@ -103,6 +110,6 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             header = json.loads((file.metadata() or {}).get("jtf", "{}"))
     except SafetensorError as error:
         raise UserError(f"{path} is not a readable safetensors file ({error}); restore it or train again.") from None
-    if header.get("format") != FORMAT:
-        raise UserError(f"{path} is not a jtf policy ({FORMAT}); name the {FILE_NAME} of a run.")
+    if not str(header.get("format")).startswith("jtf-policy/"):
+        raise UserError(f"{path} is not a jtf policy; name the {FILE_NAME} of a run.")
     return tensors, header

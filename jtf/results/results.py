@@ -86,7 +86,7 @@ class RunResult(Measured):
     members: tuple[MemberResult, ...] = ()
     verdict: Verdict | None = None
     optimum: dict[str, dict[str, float | None]] | None = None
-    """By segment, on markets whose optimum is known: ``log_return`` and the policy's ``share`` of it."""
+    """By segment, on markets whose optimum is known: ``log_return`` and the policy's ``normalised_score``."""
     summary: dict[str, Any] = field(default_factory=dict)
     """What else ``summary.json`` says: status, device, speed, data."""
     directory: Path | None = None

@@ -182,15 +182,16 @@ class MetricsLog:
         """Whether a record was written."""
         return self._file is not None
 
-    def write(self, metrics: dict[str, Any]) -> None:
-        """Append one record; it must have ``update`` (int)."""
+    def write(self, records: list[dict[str, Any]]) -> None:
+        """Append one record a member; each has ``seed`` and ``update`` (int)."""
         if self._file is None:
-            self._open(int(metrics["update"]))
-        self._file.write(_line(metrics))
+            self._open(min(int(record["update"]) for record in records))
+        self._file.write("".join(map(_line, records)))
         self._file.flush()
-        for name, value in metrics.items():
-            if name != "update" and value is not None and math.isfinite(value):
-                self._events.add_scalar(name, value, int(metrics["update"]))
+        for record in records:
+            for name, value in record.items():
+                if name not in ("seed", "update") and value is not None and math.isfinite(value):
+                    self._events.add_scalar(f"{name}/seed_{record['seed']}", value, int(record["update"]))
 
     def close(self) -> None:
         """Flush and close both files."""

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+from jtf_ppo.update import make_update
 
 from benchmarks import (
     __main__,
@@ -45,7 +46,6 @@ from benchmarks.purejaxrl import PeerConfig
 from jtf.errors import run_command
 from jtf.known_optimum.markets import regime_market
 from jtf_ppo import PPOConfig
-from jtf_ppo.update import make_update
 
 RATES = Rates(matrix={"float32": 1e9}, copy=1e9)
 

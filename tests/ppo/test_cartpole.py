@@ -45,7 +45,7 @@ def greedy_return(policy, params) -> dict[str, jax.Array]:
 
 
 def test_cartpole_is_solved_by_the_last_policy():
-    result = train(ENV, PARAMS, CONFIG, validation=Validation(greedy_return, PARAMS))
+    (result,) = train(ENV, PARAMS, CONFIG, validation=Validation(greedy_return, PARAMS)).members
     assert result.best_update == result.updates, "the last policy is the one that is scored"
     assert result.validation["unfinished"] == 0
     assert result.validation["score"] >= 475.0

@@ -36,13 +36,13 @@ def test_resolving_checks_the_settings():
         resolve(PPOConfig(gamma=2.0), "cpu", True, 1000)
 
 
-def test_the_bar_engine_is_refused_for_dense_observations():
+def test_the_row_engine_is_refused_for_dense_observations():
     with pytest.raises(ConfigError, match="engine=samples"):
         resolve(PPOConfig(engine="rows"), "cpu", False, 0)
 
 
-def test_a_minibatch_of_more_bars_than_there_are_is_refused():
-    with pytest.raises(ConfigError, match=r"minibatch_size=1001 is larger than the batch \(1000 bars"):
+def test_a_minibatch_of_more_rows_than_there_are_is_refused():
+    with pytest.raises(ConfigError, match=r"minibatch_size=1001 is larger than the batch \(1000 rows"):
         resolve(PPOConfig(minibatch_size=1001), "cpu", True, 1000)
 
 

@@ -12,18 +12,20 @@ from jax.extend.core import jaxprs_in_params
 
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.engine import RolloutState, shuffled_minibatches
+from jtf_ppo.hyper import make_hyper
+from jtf_ppo.learner import TrainState, make_learner
 from jtf_ppo.losses import entropy
 from jtf_ppo.networks import Dropout
 from jtf_ppo.optimiser import apply_gradient, make_optimiser
 from jtf_ppo.rows import evaluate_rows, partition, sum_by_row
 from jtf_ppo.sampling import bits_to_uniform, cumulative, inverse_cdf, mix_bits
-from jtf_ppo.types import RowTable
-from jtf_ppo.update import TrainState, make_engine, make_update
 from jtf_ppo.window_dense import block_length
 from tests.ppo.toy import (
     WINDOW,
+    address_of,
     assert_trees_close,
     assert_trees_equal,
+    bound_engine,
     make_rows,
     row_environment,
     tiny_config,
@@ -43,7 +45,7 @@ def parts(config: PPOConfig):
     """``(engine, params, rollout_state)`` for a policy that is far from uniform."""
     graph, params = tiny_network(ENV, TABLE, config, scale=100.0)
     state, observation = jax.jit(ENV.reset, static_argnums=1)(jax.random.key(3), config.num_envs, TABLE)
-    return make_engine(ENV, config, graph, TABLE), params, RolloutState(state, observation)
+    return bound_engine(ENV, config, graph, TABLE), params, RolloutState(state, observation)
 
 
 @cache
@@ -78,13 +80,13 @@ def test_both_engines_take_the_same_optimiser_step_on_one_rollout():
     bars, _, _ = parts(by_rows)
     graph, _ = tiny_network(ENV, TABLE, by_samples)
     _, batch, _ = rollout(by_samples)
-    optimiser = make_optimiser(by_samples)
+    optimiser = make_optimiser(by_samples, make_hyper(by_samples))
 
     @jax.jit
     def steps(params, batch, table):
         logits, values = evaluate_rows(graph, params, table, ENV.first_row, WINDOW, "gather")
-        advantage = batch.target - values[batch.observation]
-        sums = sum_by_row(batch.observation, batch.action, advantage, values, jax.nn.log_softmax(logits))
+        advantage = batch.target - values[batch.observation.row]
+        sums = sum_by_row(batch.observation.row, batch.action, advantage, values, jax.nn.log_softmax(logits))
 
         def step(engine, batch):
             (loss, _), gradient = jax.value_and_grad(engine.loss, has_aux=True)(
@@ -111,7 +113,7 @@ def test_a_whole_update_of_either_engine_ends_at_the_same_parameters():
     assert results[1][1]["train/reward"] == pytest.approx(float(results[0][1]["train/reward"]), rel=1e-5)
 
 
-def test_the_entropy_of_an_epoch_of_bars_is_the_mean_over_its_samples_however_they_crowd():
+def test_the_entropy_of_an_epoch_of_rows_is_the_mean_over_its_samples_however_they_crowd():
     # One environment visits few of the rows: 16 samples in 6 minibatches, some of which hold none.
     config = configured("rows", num_envs=1, num_steps=16, minibatch_size=8)
     engine, params, _ = parts(config)
@@ -132,8 +134,10 @@ def test_the_entropy_of_an_epoch_of_bars_is_the_mean_over_its_samples_however_th
 def _update(config, engine, params, rollout_state):
     zero = jnp.zeros((), jnp.int32)
     key = jax.random.key_data(jax.random.key(7))
-    state = TrainState(params, make_optimiser(config).init(params), key, rollout_state, zero, zero, zero)
-    state, metrics = jax.jit(make_update(ENV, config, engine))(state, TABLE)
+    state = TrainState(
+        params, make_optimiser(config, make_hyper(config)).init(params), key, rollout_state, zero, zero, zero
+    )
+    state, metrics = jax.jit(make_learner(ENV, config).update)(state, make_hyper(config), TABLE)
     return state.params, metrics
 
 
@@ -182,7 +186,7 @@ def test_every_epoch_cuts_the_rows_into_blocks_elsewhere():
         (8000, 100, 2048, 52, 13),
     ],
 )
-def test_a_minibatch_of_bars_is_whole_blocks(usable, window, asked, blocks, size):
+def test_a_minibatch_of_rows_is_whole_blocks(usable, window, asked, blocks, size):
     assert partition(usable, window, asked) == (block_length(window), blocks, size)
 
 
@@ -200,7 +204,7 @@ def test_the_environment_draws_from_another_word_than_the_action(engine):
     config = configured(engine, num_envs=256, num_steps=16)
     graph, params = tiny_network(ENV, TABLE, config)
     state, observation = ENV.reset(jax.random.key(3), 256, TABLE)
-    ready = make_engine(env, config, graph, TABLE)
+    ready = bound_engine(env, config, graph, TABLE)
     jax.block_until_ready(jax.jit(ready.collect)(params, RolloutState(state, observation), jax.random.key(4), TABLE))
     jax.effects_barrier()
     bits, actions = (np.concatenate(part) for part in zip(*words, strict=True))
@@ -252,7 +256,7 @@ def test_rows_of_an_epoch_weigh_the_same_within_a_minibatch():
     np.testing.assert_allclose(slope[slope != 0], 0.5 / (config.batch_size * rows / 56), rtol=1e-5)
 
 
-def test_a_minibatch_of_bars_without_any_row_has_loss_and_gradient_zero():
+def test_a_minibatch_of_rows_without_any_row_has_loss_and_gradient_zero():
     # A random offset can push the only block of a minibatch past the last row.
     config = configured("rows", minibatch_size=12)
     ready, params, _ = parts(config)
@@ -267,13 +271,13 @@ def test_a_minibatch_of_bars_without_any_row_has_loss_and_gradient_zero():
         np.testing.assert_array_equal(leaf, np.zeros_like(leaf))
 
 
-def test_the_loss_of_bars_is_a_mean_however_many_environments_ran():
+def test_the_loss_of_rows_is_a_mean_however_many_environments_ran():
     config = everything("rows")
     # Samples of an iteration times rows of a minibatch: 15 thousand million, far beyond 32 bits.
     many = replace(config, num_envs=config.num_envs * 2**20)
     engine, params, _ = parts(config)
     graph, _ = tiny_network(ENV, TABLE, config)
-    engine_of_many = make_engine(ENV, many, graph, TABLE)
+    engine_of_many = bound_engine(ENV, many, graph, TABLE)
     _, batch, _ = rollout(config)
     scaled = jax.tree.map(lambda x: x * 2.0**20, batch)._replace(log_probs=batch.log_probs, values=batch.values)
     indices = engine.epoch_indices(jax.random.key(6))[0]
@@ -297,7 +301,7 @@ def test_evaluated_rows_equal_addresses_one_by_one():
     graph, params = tiny_network(ENV, TABLE, config, scale=100.0)
     rows = np.arange(ENV.first_row, 60, dtype=np.int32)
     logits, values = jax.jit(lambda p, t: evaluate_rows(graph, p, t, ENV.first_row, WINDOW, "fft"))(params, TABLE)
-    expected = jax.jit(lambda p, t: nnx.merge(graph, p)(rows, t))(params, TABLE)
+    expected = jax.jit(lambda p, t: nnx.merge(graph, p)(address_of(rows), t))(params, TABLE)
     assert_trees_close((logits[4:], values[4:]), expected, 1e-5)
     assert not np.asarray(logits[:4]).any()
 
@@ -318,7 +322,7 @@ def test_drawn_actions_match_the_policy():
 @pytest.mark.parametrize("engine", ENGINES)
 def test_actions_of_a_rollout_match_the_policy(engine):
     # With equal rows the policy is the same everywhere, so the action shares of a rollout are multinomial.
-    flat = RowTable(jnp.zeros_like(TABLE.features), jnp.zeros_like(TABLE.context))
+    flat = TABLE._replace(features=jnp.zeros_like(TABLE.features), context=jnp.zeros_like(TABLE.context))
     config = configured(engine, num_envs=64, num_steps=64)
     ready, params, rollout_state = parts(config)
     params = jax.tree.map(lambda x: x, params)
@@ -415,7 +419,7 @@ def test_metrics_of_the_environment_are_averaged_over_the_rollout(engine):
     assert float(metrics["train/bet"]) == pytest.approx(float(metrics["train/reward"]), rel=1e-5)
 
 
-def test_an_epoch_of_bars_has_one_block_more_than_the_rows_fill():
+def test_an_epoch_of_rows_has_one_block_more_than_the_rows_fill():
     # 56 usable rows in blocks of 12 begin at a random offset: 5 blocks could end short of the last row.
     engine, _, _ = parts(configured("rows", minibatch_size=12))
     assert block_length(WINDOW) == 12
@@ -426,7 +430,7 @@ def test_a_rollout_goes_on_from_where_the_environments_stood():
     config = configured("samples")
     _, _, rollout_state = parts(config)
     _, batch, _ = rollout(config)
-    np.testing.assert_array_equal(batch.observation[: config.num_envs], rollout_state.observation)
+    np.testing.assert_array_equal(batch.observation.row[: config.num_envs], rollout_state.observation.row)
 
 
 def test_old_log_probabilities_are_those_of_the_actions_taken():
@@ -434,7 +438,7 @@ def test_old_log_probabilities_are_those_of_the_actions_taken():
     graph, params = tiny_network(ENV, TABLE, config, scale=100.0)
     _, batch, _ = rollout(config)
     logits, _ = evaluate_rows(graph, params, TABLE, ENV.first_row, WINDOW, "gather")
-    expected = jax.nn.log_softmax(logits)[batch.observation, batch.action]
+    expected = jax.nn.log_softmax(logits)[batch.observation.row, batch.action]
     np.testing.assert_allclose(batch.log_prob, expected, rtol=1e-5)
 
 
@@ -455,7 +459,7 @@ def test_noise_alone_moves_no_probability_ratio(engine):
     assert float(kl(others, batch, TABLE)) > 1e-3, "other parameters do move it"
 
 
-def test_a_rollout_of_the_bar_engine_allocates_about_32_bytes_a_sample():
+def test_a_rollout_of_the_row_engine_allocates_about_32_bytes_a_sample():
     # 15 stored (row, final row, reward: 4 each; action, two flags: 1 each), 4 each for value, next value, advantage and
     # its normalised form: 31. Few rows, so that tables weigh nothing.
     config = configured("rows", num_envs=8192, num_steps=64)

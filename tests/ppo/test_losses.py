@@ -10,7 +10,7 @@ from jtf_ppo.advantage import normalise
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.losses import RowSums, SampleBatch, entropy, row_loss, sample_loss
 from jtf_ppo.rows import sum_by_row
-from tests.ppo.toy import assert_trees_close, make_rows, row_environment, tiny_config, tiny_network
+from tests.ppo.toy import address_of, assert_trees_close, make_rows, row_environment, tiny_config, tiny_network
 
 ROWS, ACTIONS, SAMPLES = 30, 4, 200
 CONFIG = PPOConfig(ent_coef=0.1, vf_coef=0.7)
@@ -125,7 +125,7 @@ def test_gradient_of_every_network_parameter_is_the_same(moved):
 
     @jax.jit
     def gradients(params, old, table):
-        logits, values = nnx.merge(graph, old)(everything, table)
+        logits, values = nnx.merge(graph, old)(address_of(everything), table)
         log_probs = jax.nn.log_softmax(logits)
         sums = sum_by_row(rows, actions, advantage, values, log_probs)
         batch = SampleBatch(
@@ -133,11 +133,11 @@ def test_gradient_of_every_network_parameter_is_the_same(moved):
         )
 
         def by_samples(params):
-            logits, values = nnx.merge(graph, params)(batch.observation, table)
+            logits, values = nnx.merge(graph, params)(address_of(batch.observation), table)
             return sample_loss(logits, values, batch, jnp.ones(100), config)[0]
 
         def by_rows(params):
-            logits, values = nnx.merge(graph, params)(everything, table)
+            logits, values = nnx.merge(graph, params)(address_of(everything), table)
             return row_loss(logits, values, sums, usable, jnp.float32(100), config)[0]
 
         return [jax.value_and_grad(loss)(params) for loss in (by_samples, by_rows)]

@@ -1,5 +1,6 @@
 """The optimiser step: schedule, clip, decay, refusal of non-finite gradients, the KL stop."""
 
+from dataclasses import replace
 from functools import cache
 
 import jax
@@ -9,11 +10,21 @@ import optax
 import pytest
 
 from jtf_ppo.config import PPOConfig
-from jtf_ppo.optimiser import ADAM_EPS, apply_gradient, dense_norm, learning_rate, make_optimiser
-from jtf_ppo.update import make_engine, make_state, make_update
-from tests.ppo.toy import WINDOW, assert_trees_close, assert_trees_equal, make_rows, row_environment, tiny_config
+from jtf_ppo.hyper import make_hyper
+from jtf_ppo.learner import make_learner
+from jtf_ppo.optimiser import ADAM_EPS, apply_gradient, dense_norm, make_optimiser
+from jtf_ppo.schedules import learning_rate
+from tests.ppo.toy import (
+    WINDOW,
+    assert_trees_close,
+    assert_trees_equal,
+    fresh_state,
+    make_rows,
+    row_environment,
+    tiny_config,
+)
 
-CONFIG = PPOConfig(learning_rate=1e-3)
+CONFIG = PPOConfig(learning_rate=1e-3, num_envs=1)
 ENV, TABLE = row_environment(), make_rows(60, 21)
 
 
@@ -28,11 +39,11 @@ ENV, TABLE = row_environment(), make_rows(60, 21)
     ],
 )
 def test_the_learning_rate_follows_the_schedule(progress, share):
-    assert float(learning_rate(jnp.float32(progress), CONFIG)) == pytest.approx(1e-3 * share, rel=1e-5)
+    assert float(learning_rate(jnp.float32(progress), make_hyper(CONFIG))) == pytest.approx(1e-3 * share, rel=1e-5)
 
 
 def test_a_schedule_without_warm_up_starts_at_the_peak():
-    config = PPOConfig(learning_rate=1e-3, warmup_fraction=0.0)
+    config = make_hyper(replace(CONFIG, warmup_fraction=0.0))
     assert float(learning_rate(jnp.float32(0.0), config)) == pytest.approx(1e-3, rel=1e-5)
 
 
@@ -51,7 +62,7 @@ def params_like(value: float, dtype: type = np.float32) -> dict:
 
 def step(params, gradient, config=CONFIG, loss=1.0, max_norm=0.5, optimiser=None, rate=1e-2):
     """``(params, state, norm, skipped, state before)`` of a first step with window 4."""
-    optimiser = optimiser or make_optimiser(config)
+    optimiser = optimiser or make_optimiser(config, make_hyper(config))
     before = optimiser.init(params)
     result = apply_gradient(
         optimiser, params, before, gradient, jnp.float32(loss), jnp.float32(rate), max_norm, window=4
@@ -116,7 +127,7 @@ def test_weight_decay_shrinks_the_first_kernels_and_nothing_else():
     params = params_like(1.0)
     # Next to nothing, not nothing: without any gradient there is no step.
     nearly = jax.tree.map(lambda x: jnp.full_like(x, 1e-12), params)
-    after, *_ = step(params, nearly, PPOConfig(weight_decay=0.1), rate=1e-2)
+    after, *_ = step(params, nearly, replace(CONFIG, weight_decay=0.1), rate=1e-2)
     # Decoupled: each step takes rate * decay = .001 of the weight away.
     expected = {**params, "first": {**params["first"]}}
     for name in ("kernel", "context_kernel"):
@@ -126,8 +137,8 @@ def test_weight_decay_shrinks_the_first_kernels_and_nothing_else():
 
 
 def test_without_any_gradient_neither_momentum_nor_decay_takes_a_step():
-    params, config = params_like(1.0), PPOConfig(weight_decay=0.1)
-    optimiser = make_optimiser(config)
+    params, config = params_like(1.0), replace(CONFIG, weight_decay=0.1)
+    optimiser = make_optimiser(config, make_hyper(config))
     loss, rate = jnp.zeros(()), jnp.float32(1e-2)
     moving, state, *_ = apply_gradient(optimiser, params, optimiser.init(params), params, loss, rate, 0.5, WINDOW)
     nothing = jax.tree.map(jnp.zeros_like, params)
@@ -140,8 +151,8 @@ def test_without_any_gradient_neither_momentum_nor_decay_takes_a_step():
 def program(**changes: object):
     """``(state, update)`` of a fresh run of the sample engine: 4 epochs of 2 minibatches an update, 4 updates."""
     config = tiny_config(ENV, 60, engine="samples", update_epochs=4, **changes)
-    graph, state = make_state(ENV, TABLE, config)
-    return state, jax.jit(make_update(ENV, config, make_engine(ENV, config, graph, TABLE)))
+    update, hyper = jax.jit(make_learner(ENV, config).update), make_hyper(config)
+    return fresh_state(ENV, TABLE, config), lambda state, table: update(state, hyper, table)
 
 
 def first_update(**changes: object):
@@ -197,6 +208,6 @@ def test_every_update_hands_on_a_new_key():
 def test_the_learning_rate_of_an_update_is_logged():
     # The first of four updates has 8 of 32 minibatches: shares 0, 1/32 .. 7/32 of the run.
     _, metrics = first_update()
-    config = PPOConfig(learning_rate=1e-2)
+    config = make_hyper(replace(CONFIG, learning_rate=1e-2))
     expected = np.mean([float(learning_rate(jnp.float32(k / 32), config)) for k in range(8)])
     assert float(metrics["train/learning_rate"]) == pytest.approx(expected, rel=1e-5)

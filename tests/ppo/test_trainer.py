@@ -14,14 +14,15 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 
-from jtf_ppo import trainer
 from jtf_ppo.checkpoint import CheckpointStore
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.errors import CheckpointError, DivergedError
-from jtf_ppo.trainer import make_policy, train
+from jtf_ppo.hyper import make_hyper
+from jtf_ppo.learner import make_learner
+from jtf_ppo.members import make_groups, member_arrays
+from jtf_ppo.trainer import train
 from jtf_ppo.types import Validation
-from jtf_ppo.update import make_engine, make_state, make_update
-from tests.ppo.toy import assert_trees_equal, make_rows, row_environment, tiny_config
+from tests.ppo.toy import assert_trees_equal, fresh_state, make_rows, row_environment, tiny_config
 
 ENV, TABLE, HELD_OUT = row_environment(), make_rows(60, 31), make_rows(60, 32)
 ENGINES = ("samples", "rows")
@@ -43,7 +44,7 @@ def digest(params: object) -> str:
 
 def wandering(policy, table) -> dict[str, jax.Array]:
     """A score that rises and falls from update to update, so that the best one is not the last."""
-    _, values = policy.evaluate_rows(table, ENV.first_row)
+    _, values = policy.evaluate_rows(table)
     return {"score": jnp.cos(200.0 * values.mean()), "value": values.mean()}
 
 
@@ -62,18 +63,25 @@ class Recorder:
         self.validations: list[tuple[dict[str, float], bool]] = []
         self._stop_after = stop_after
 
-    def on_update(self, metrics):
-        self.updates.append({name: value for name, value in metrics.items() if name not in PROGRESS})
+    def on_update(self, records):
+        self.updates += [{k: value for k, value in record.items() if k not in PROGRESS} for record in records]
 
-    def on_validation(self, metrics, params, is_best):
-        self.validations.append((metrics, is_best))
+    def on_validation(self, records, best, improved):
+        self.validations += list(zip(records, improved, strict=True))
 
     def should_stop(self):
         return len(self.updates) == self._stop_after
 
 
 def run(config=CONFIG, table=TABLE, stop_after=None, env=ENV, **kwargs):
-    """``(result, recorder)`` of a training."""
+    """``(member, recorder)`` of a training of one member."""
+    result, recorder = run_members(config, table, stop_after, env, **kwargs)
+    return result.members[0], recorder
+
+
+def run_members(config=CONFIG, table=TABLE, stop_after=None, env=ENV, resume=False, **kwargs):
+    """``(result, recorder)`` of a training; `resume` goes on from the run's own directory."""
+    kwargs |= {"start_from": kwargs["directory"]} if resume else {}
     recorder = Recorder(stop_after)
     result = train(
         env, table, config, on_update=recorder.on_update, on_validation=recorder.on_validation,
@@ -85,8 +93,7 @@ def run(config=CONFIG, table=TABLE, stop_after=None, env=ENV, **kwargs):
 def stored_leaves(directory: Path, config: PPOConfig) -> list[np.ndarray]:
     """Every array of the newest checkpoint."""
     store = CheckpointStore(directory / "checkpoints")
-    _, state = make_state(ENV, TABLE, config)
-    leaves, _ = store.load(store.steps()[-1], jax.tree.leaves(state))
+    leaves, _ = store.load(store.steps()[-1], member_arrays(make_groups(make_learner(ENV, config), config, TABLE, 1)))
     return leaves
 
 
@@ -105,20 +112,20 @@ def test_two_seeds_give_different_parameters():
 
 
 def test_training_changes_every_parameter():
-    _, state = make_state(ENV, TABLE, CONFIG)
+    state = fresh_state(ENV, TABLE, CONFIG)
     before = jax.tree.leaves(nnx.to_pure_dict(state.params))
     for old, new in zip(before, jax.tree.leaves(run()[0].params), strict=True):
         assert (np.asarray(old) != new).any()
 
 
 def test_environments_start_at_different_rows():
-    _, state = make_state(ENV, TABLE, configured(num_envs=16))
-    assert len(np.unique(state.rollout_state.observation)) > 8
+    state = fresh_state(ENV, TABLE, configured(num_envs=16))
+    assert len(np.unique(state.rollout_state.observation.row)) > 8
 
 
 def test_a_run_takes_its_steps_and_says_so():
-    result, recorder = run()
-    assert (result.updates, result.steps, result.stopped) == (8, 256, "finished")
+    result, recorder = run_members()
+    assert (result.members[0].updates, result.steps, result.stopped) == (8, 256, "finished")
     assert [metrics["steps"] for metrics in recorder.updates] == list(range(32, 257, 32))
 
 
@@ -155,8 +162,8 @@ def test_a_crash_after_a_validation_and_before_a_checkpoint_resumes_the_same_cho
     bests = [int(metrics["update"]) for metrics, is_best in uninterrupted.validations if is_best]
     lost = next(update for update in bests if update % 2 and update > 2)
 
-    def crash(metrics, params, is_best):
-        if metrics["update"] == lost:
+    def crash(records, best, improved):
+        if records[0]["update"] == lost:
             raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError, match="power cut"):
@@ -189,7 +196,6 @@ def test_a_checkpoint_interval_of_zero_writes_none(tmp_path):
 def test_a_validation_interval_of_zero_never_validates(tmp_path):
     result, recorder = run(validation=WANDERING, directory=tmp_path)
     assert recorder.validations == []
-    assert not (tmp_path / "best").exists()
     assert_trees_equal(result.best_params, result.params)
 
 
@@ -205,16 +211,15 @@ def test_only_the_newest_two_checkpoints_are_kept(tmp_path):
     assert CheckpointStore(tmp_path / "checkpoints").steps() == [3, 4]
 
 
-def test_the_best_checkpoint_reloaded_scores_what_it_scored(tmp_path):
+def test_the_best_parameters_score_again_what_they_scored(tmp_path):
     config = replace(CONFIG, validation_interval=1)
     result, recorder = run(config, validation=WANDERING, directory=tmp_path)
     scores = [metrics["val/score"] for metrics, _ in recorder.validations]
     assert result.best_update == 1 + int(np.argmax(scores))
     assert result.best_update < result.updates, "the score must have fallen again in this test"
-    graph, state = make_state(ENV, TABLE, config)
-    loaded, _ = CheckpointStore(tmp_path / "best").load(result.best_update, {"params": result.best_params})
-    nnx.replace_by_pure_dict(state.params, loaded["params"])
-    again = jax.jit(lambda p, t: wandering(make_policy(ENV, config, graph, p), t))(state.params, HELD_OUT)
+    params = fresh_state(ENV, TABLE, config).params
+    nnx.replace_by_pure_dict(params, result.best_params)
+    again = jax.jit(lambda p, t: wandering(make_learner(ENV, config).evaluate(p), t))(params, HELD_OUT)
     assert float(again["score"]) == max(scores)
 
 
@@ -383,26 +388,14 @@ class Counter:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_later_updates_trace_nothing_again(engine, monkeypatch):
-    counters: dict[str, Counter] = {}
-
-    def counted(*args):
-        return counters.setdefault("update", Counter(make_update(*args)))
-
-    monkeypatch.setattr(trainer, "make_update", counted)
-    traces = []
-    for updates in (1, UPDATES):
-        counters.clear()
-        env = replace(ENV, reset=Counter(ENV.reset), step=Counter(ENV.step))
-        counters.update(reset=env.reset, step=env.step)
-        run(configured(engine), env=env, stop_after=updates)
-        traces.append({name: counter.calls for name, counter in counters.items()})
-    # The row engine asks for the shapes of the metrics once before its scan.
-    assert traces[0] == traces[1] == {"reset": 1, "step": 1, "update": 1}
+@pytest.mark.parametrize(("updates", "members"), [(1, 1), (UPDATES, 1), (UPDATES, 3)])
+def test_updates_and_members_trace_nothing_again(engine, updates, members):
+    env = replace(ENV, reset=Counter(ENV.reset), step=Counter(ENV.step))
+    run_members(configured(engine), env=env, stop_after=updates * members, num_members=members)
+    assert (env.reset.calls, env.step.calls) == (1, 1)
 
 
 def test_the_table_is_an_argument_and_never_a_constant_of_the_program():
-    graph, state = make_state(ENV, TABLE, CONFIG)
-    update = make_update(ENV, CONFIG, make_engine(ENV, CONFIG, graph, TABLE))
-    constants = jax.make_jaxpr(update)(state, TABLE).consts
+    state, update = fresh_state(ENV, TABLE, CONFIG), make_learner(ENV, CONFIG).update
+    constants = jax.make_jaxpr(update)(state, make_hyper(CONFIG), TABLE).consts
     assert sum(np.size(constant) for constant in constants) < 100

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jtf_ppo.hyper import make_hyper
 from jtf_ppo.losses import SampleBatch
 from jtf_ppo.networks import make_network
 from jtf_ppo.optimiser import apply_gradient, make_optimiser
@@ -20,6 +21,7 @@ from jtf_ppo.window_dense import (
 from tests.ppo.toy import (
     NUM_CONTEXT,
     WINDOW,
+    address_of,
     assert_trees_close,
     dense_windows,
     make_rows,
@@ -144,7 +146,7 @@ def test_bfloat16_products_accumulate_in_float32():
     layer = make_layer(100, 50, 0, 4, "bfloat16")
     layer.kernel[...] = jnp.full((100, 50, 4), 2.0**-8)
     layer.bias[...] = jnp.zeros(4)
-    table = RowTable(jnp.ones((100, 50)), jnp.zeros((100, 0)))
+    table = RowTable(jnp.ones((100, 50)), jnp.zeros((100, 0)), jnp.ones(100, bool))
     np.testing.assert_array_equal(layer(jnp.asarray([99]), table), np.full((1, 4), 5000 / 256, np.float32))
 
 
@@ -177,7 +179,7 @@ def test_the_gradient_of_bfloat16_products_is_float32_within_the_rounding_of_its
 def test_the_first_pre_activations_have_the_variance_of_the_dense_layers():
     # He et al. 2015: 2 / (W (F + C)) a weight, so variance 2 for unit inputs; 7 context columns give 7 / 58 of it.
     layer = WindowDense(100, 51, 7, 4096, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
-    table = RowTable(jnp.zeros((100, 51)), jnp.ones((100, 7)))
+    table = RowTable(jnp.zeros((100, 51)), jnp.ones((100, 7)), jnp.ones(100, bool))
     assert float(layer(jnp.asarray([99]), table).var()) == pytest.approx(2 * 7 / 58, rel=0.1)
 
 
@@ -202,7 +204,7 @@ def test_a_dense_network_trained_beside_takes_the_same_steps():
         address, engine="samples", num_envs=8, minibatch_size=64, weight_decay=0.01, max_grad_norm=0.05, ent_coef=0.01
     )
     graph, params = tiny_network(address, table, config)
-    dense_graph, dense_params = make_network(dense, None, config, jax.random.key(9))
+    dense_graph, dense_params = make_network(dense, config, jax.random.key(9))
     dense_params["first"] = nnx.State(
         {
             "bias": params["first"]["bias"],
@@ -219,7 +221,7 @@ def test_a_dense_network_trained_beside_takes_the_same_steps():
     for _ in range(20):
         rows = jnp.asarray(rng.integers(4, 60, 64), jnp.int32)
         batch = SampleBatch(
-            rows,
+            address_of(rows),
             jnp.asarray(rng.integers(0, 3, 64), jnp.int32),
             jnp.full(64, -np.log(3.0), jnp.float32),
             jnp.asarray(rng.normal(size=64), jnp.float32),
@@ -244,14 +246,15 @@ class _Side:
 
     def __init__(self, config, engine, params, table, window):
         self.params = params
-        optimiser = make_optimiser(config)
+        hyper = make_hyper(config)
+        optimiser = make_optimiser(config, hyper)
         self._state = optimiser.init(params)
 
         @jax.jit
         def step(params, state, batch):
             everything = jnp.arange(64, dtype=jnp.int32)
             (loss, _), gradient = jax.value_and_grad(engine.loss, has_aux=True)(
-                params, params, batch, everything, jax.random.key(0), table
+                params, params, batch, everything, jax.random.key(0), hyper, table
             )
             return apply_gradient(
                 optimiser, params, state, gradient, loss, jnp.float32(1e-2), config.max_grad_norm, window

@@ -8,8 +8,11 @@ from flax import nnx
 from jax import Array
 
 from jtf_ppo.config import PPOConfig, resolve
+from jtf_ppo.engine import Engine
+from jtf_ppo.hyper import make_hyper
+from jtf_ppo.learner import TrainState, make_engine, make_learner
 from jtf_ppo.networks import make_network
-from jtf_ppo.types import Environment, PyTree, RowTable, Timestep
+from jtf_ppo.types import Environment, Observation, PyTree, RowTable, Timestep
 
 WINDOW, NUM_FEATURES, NUM_CONTEXT, NUM_ACTIONS = 5, 3, 2, 3
 RUIN = 2.0
@@ -17,11 +20,12 @@ RUIN = 2.0
 
 
 def make_rows(num_rows: int = 60, seed: int = 0, features: int = NUM_FEATURES, context: int = NUM_CONTEXT) -> RowTable:
-    """Random standardised rows; they are also the environment's `data`."""
+    """Random standardised rows, usable where a window of `WINDOW` is full; they are also the environment's `data`."""
     rng = np.random.default_rng(seed)
     return RowTable(
         jnp.asarray(rng.normal(size=(num_rows, features)), jnp.float32),
         jnp.asarray(rng.normal(size=(num_rows, context)), jnp.float32),
+        jnp.arange(num_rows) >= WINDOW - 1,
     )
 
 
@@ -35,8 +39,8 @@ def row_environment(
     """
     first_row = window - 1
 
-    def show(rows: Array, data: RowTable) -> Array:
-        return rows if address else dense_windows(rows, data, window)
+    def show(rows: Array, data: RowTable) -> PyTree:
+        return address_of(rows) if address else dense_windows(rows, data, window)
 
     def starts(bits: Array, data: RowTable) -> Array:
         choices = data.features.shape[0] - 1 - first_row
@@ -63,7 +67,14 @@ def row_environment(
         table=(lambda data: data) if address else None,
         window=window if address else 0,
         first_row=first_row if address else 0,
+        num_features=features if address else 0,
+        num_context=context if address else 0,
     )
+
+
+def address_of(rows: Array) -> Observation:
+    """The observation that is nothing but an address."""
+    return Observation(rows, jnp.zeros((rows.shape[0], 0)))
 
 
 def dense_windows(rows: Array, table: RowTable, window: int) -> Array:
@@ -116,11 +127,29 @@ def tiny_network(
     env: Environment, data: PyTree, config: PPOConfig, scale: float = 1.0
 ) -> tuple[nnx.GraphDef, nnx.State]:
     """A seeded network; `scale` multiplies the policy head, whose first weights are nearly zero."""
-    table = env.table(data) if env.table is not None else None
-    graph, params = jax.jit(make_network, static_argnums=(0, 2))(env, table, config, jax.random.key(1))
+    graph, params = jax.jit(make_network, static_argnums=(0, 1))(env, config, jax.random.key(1))
     head = params["policy"]["kernel"]
     head[...] = head[...] * scale
     return graph, params
+
+
+def bound_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, data: PyTree) -> Engine:
+    """The engine of `config` with its numbers filled in.
+
+    ``collect(params, rollout_state, key, data)``; ``loss(params, behaviour_params, batch, indices, key, table)``.
+    """
+    engine, hyper = make_engine(env, config, graph, data), make_hyper(config)
+    return engine._replace(
+        collect=lambda params, state, key, data: engine.collect(params, state, key, hyper, data),
+        loss=lambda params, behaviour, batch, indices, key, table: engine.loss(
+            params, behaviour, batch, indices, key, hyper, table
+        ),
+    )
+
+
+def fresh_state(env: Environment, data: PyTree, config: PPOConfig) -> TrainState:
+    """The state a run of `config` begins with."""
+    return jax.jit(make_learner(env, config).init)(jax.random.key(config.seed), data)
 
 
 def assert_trees_close(left: PyTree, right: PyTree, relative: float) -> None:

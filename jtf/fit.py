@@ -1,0 +1,308 @@
+"""Train a task and measure what came of it: the way in from Python, and what ``jtf.train`` calls."""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from jtf.config import MODE_STEPS, EnvConfig, LearnerConfig, RunConfig, check_run_config
+from jtf.data import load_bars
+from jtf.data.synthetic import synthetic_market
+from jtf.errors import UserError
+from jtf.flags import errors_name_flags
+from jtf.models.policy import Params, params_sha256
+from jtf.models.policy_file import FILE_NAME, save_policy
+from jtf.reporter import Reporter, Silent
+from jtf.results.metrics import Metrics
+from jtf.results.provenance import seen_spans
+from jtf.results.results import MemberResult, RunResult, measure, write_results
+from jtf.results.run_directory import (
+    BEST,
+    CONFIG,
+    SUMMARY,
+    MetricsLog,
+    create_run,
+    last_checkpoint,
+    read_config,
+    read_summary,
+    run_lock,
+    write_json,
+)
+from jtf.results.verdict import judge
+from jtf.splits import SplitConfig
+from jtf.task import Task, bars_settings, config_record, data_record, device_name, make_policy, notes, prepare
+from jtf_env.bars import Bars
+from jtf_ppo import PPOConfig, TrainResult, train
+from jtf_ppo.errors import LearnerError
+from jtf_ppo.types import Metrics as Record
+
+BARS = "bars.parquet"
+"""Bars that came from memory, kept in the run so that it can be resumed and backtested."""
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """A training that was asked to stop; its checkpoint is in the run directory."""
+
+    directory: Path
+
+
+def fit(
+    bars: Bars | pd.DataFrame | str | Path | None,
+    symbol: str,
+    *,
+    mode: str = "smoke",
+    members: int = 1,
+    **settings: Any,
+) -> RunResult:
+    """Train a policy for `symbol` and return what ``jtf.train`` would have written, which is written too.
+
+    Parameters
+    ----------
+    bars: bars, a DataFrame of OHLCV rows (see `jtf.load_bars`), a folder or file of them, or None for the built-in
+        synthetic market of that symbol name.
+    mode, members: as the flags of ``jtf.train``.
+    settings: any other flag by its field name, whatever its group: ``seed=3, fee=0.001, num_envs=512, out="runs"``.
+
+    Raises
+    ------
+    UserError and the packages' own input errors: one sentence each, before anything is written.
+    """
+    if isinstance(bars, (str, Path)):
+        settings, bars = settings | {"data": Path(bars)}, None
+    config = check_run_config(settings_config({"symbol": symbol, "mode": mode, "members": members} | settings))
+    if isinstance(bars, pd.DataFrame):
+        bars = load_bars(symbol, bars, **bars_settings(config))
+    done = run_task(prepare(config, bars), from_memory=bars is not None)
+    assert isinstance(done, RunResult), "nobody can ask a silent training to stop"
+    return done
+
+
+def settings_config(settings: dict[str, Any]) -> RunConfig:
+    """Return the configuration with these fields set, each in the group that has it; `UserError` for an unknown one."""
+    groups: dict[str, Any] = {"": RunConfig(), "ppo": LearnerConfig(), "env": EnvConfig(), "split": SplitConfig()}
+    mode = settings.get("mode", RunConfig.mode)
+    if mode not in MODE_STEPS:
+        raise UserError(f"mode={mode!r} is not one of {', '.join(MODE_STEPS)}.")
+    chosen: dict[str, dict[str, Any]] = {"ppo": {"total_steps": MODE_STEPS[mode]}}
+    for name, value in settings.items():
+        homes = [group for group, default in groups.items() if name in {f.name for f in fields(default)}]
+        if not homes:
+            raise UserError(f"fit has no setting {name!r}; it takes the flags of jtf.train by their field names.")
+        value = Path(value) if name in ("out", "data") and value is not None else value
+        chosen.setdefault(homes[0], {})[name] = value
+    parts = {name: replace(groups[name], **chosen.get(name, {})) for name in ("ppo", "env", "split")}
+    config = replace(RunConfig(), **parts | chosen.get("", {}))
+    return replace(config, ppo=replace(config.ppo, seed=config.seed))
+
+
+def run_task(
+    task: Task,
+    reporter: Reporter | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    *,
+    from_memory: bool = False,
+) -> RunResult | Interrupted:
+    """Train, measure and write a run; the run directory holds the result, whatever becomes of it."""
+    started = time.time()
+    reporter = reporter or Silent()
+    with ExitStack() as held:
+        if task.config.resume is not None:
+            directory = task.config.resume
+            refuse_resume(task, directory)
+            held.enter_context(run_lock(directory))
+        else:
+            directory = create_run(task.config.out, task.config.symbol)
+            held.enter_context(run_lock(directory))
+            task = keep_bars(task, directory) if from_memory else task
+            write_json(directory / CONFIG, config_record(task))
+        reporter.started(task, directory)
+        try:
+            result = learn(task, directory, reporter, should_stop)
+        except BaseException as error:
+            record_failure(task, directory, started, error)
+            raise
+        finally:
+            reporter.finished()
+        if result.stopped == "interrupted":
+            summary = base_summary(task, directory, started, "interrupted")
+            write_json(directory / SUMMARY, summary | learner_summary(result, started))
+            return Interrupted(directory)
+        return conclude(task, result, directory, started)
+
+
+def refuse_resume(task: Task, directory: Path) -> None:
+    """Raise `UserError` where nothing is left to resume, or the bars are not those of the run."""
+    if (directory / SUMMARY).is_file() and read_summary(directory)["status"] == "finished":
+        raise UserError(f"--resume {directory} has finished; lengthen it with --continue, or start a new run.")
+    if read_config(directory)["data"]["sha256"] != task.data_sha256:
+        raise UserError(
+            f"--resume {directory} was started on other data than the bars of {task.bars.source}; resume it with its "
+            "own bars, or start a new run."
+        )
+
+
+def keep_bars(task: Task, directory: Path) -> Task:
+    """Write bars that came from memory into the run and return the task that names them."""
+    columns = {name: getattr(task.bars, name) for name in ("open", "high", "low", "close", "volume")}
+    path = (directory / BARS).resolve()
+    pd.DataFrame(columns, index=task.bars.timestamps.rename("timestamp")).to_parquet(path)
+    return replace(task, config=replace(task.config, data=path))
+
+
+def learn(task: Task, directory: Path, reporter: Reporter, should_stop: Callable[[], bool] | None) -> TrainResult:
+    """Run the learner, with the logs and the policy file of the best parameters so far."""
+    log = MetricsLog(directory)
+
+    def on_update(records: list[Record]) -> None:
+        log.write(records)
+        reporter.updated(records)
+
+    def on_validation(records: list[Record], best: dict[int, Params], improved: list[bool]) -> None:
+        log.write(records)
+        if any(improved):
+            save_best(task, best, directory)
+        reporter.validated(records, improved)
+
+    try:
+        with errors_name_flags(PPOConfig, "ppo.", LearnerError):
+            return train(
+                task.problem.environment,
+                task.problem.data,
+                task.learner,
+                num_members=task.config.members,
+                validation=task.problem.validation,
+                directory=directory,
+                start_from=start_from(task, directory),
+                identity=task.identity,
+                on_update=on_update,
+                on_validation=on_validation,
+                should_stop=should_stop,
+            )
+    finally:
+        log.close()
+
+
+def start_from(task: Task, directory: Path) -> Path | None:
+    """Return the run whose newest checkpoint training goes on from: its own, else the run that is lengthened."""
+    parent = task.config.continue_from
+    if task.config.resume is not None and (parent is None or last_checkpoint(directory) is not None):
+        return directory
+    return parent
+
+
+def save_best(task: Task, members: dict[int, Params], directory: Path) -> None:
+    """Write ``best/policy.safetensors``, the ensemble, and of several members one file of the same format each."""
+    (directory / BEST).mkdir(exist_ok=True)
+    save_policy(make_policy(task, members), directory / BEST / FILE_NAME)
+    if len(members) > 1:
+        for seed, params in members.items():
+            save_policy(make_policy(task, {seed: params}), directory / BEST / f"member_{seed}.safetensors")
+
+
+def conclude(task: Task, result: TrainResult, directory: Path, started: float) -> RunResult:
+    """Measure the ensemble of the best parameters and its members on every segment, judge, and write it all."""
+    sound = [member for member in result.members if member.stopped != "diverged"]
+    save_best(task, {member.seed: member.best_params for member in sound}, directory)
+    policy = make_policy(task, {member.seed: member.best_params for member in sound})
+    market = policy.market(task.bars)
+    spans = seen_spans(task.segments, task.bars.timestamps)
+    measured = measure(policy, task.bars, market, task.segments, spans)
+    members = []
+    for index, member in enumerate(sound):
+        alone = measured if len(sound) == 1 else measure(policy.member(index), task.bars, market, task.segments, spans)
+        members.append(MemberResult(member.seed, params_sha256(member.best_params), member.best_update, alone.metrics))
+    verdict = judge(measured.metrics, measured.baselines["test"], task.synthetic)
+    lost = [
+        f"Member {seed} diverged and is not part of the ensemble." for seed in task.seeds if seed not in policy.seeds
+    ]
+    summary = base_summary(task, directory, started, "finished") | learner_summary(result, started)
+    run = RunResult.from_measured(
+        measured,
+        notes=(*notes(task), *lost),
+        symbol=task.config.symbol,
+        members=tuple(members),
+        verdict=verdict,
+        optimum=known_optimum(task, measured.metrics),
+        summary=summary | {"ensemble": {"params_sha256": policy.sha256, "metrics": measured.metrics}},
+    )
+    return write_results(directory, run)
+
+
+def known_optimum(task: Task, metrics: dict[str, Metrics]) -> dict[str, dict[str, float | None]] | None:
+    """Return, for the built-in market, the net log return of the best possible trader and the normalised score."""
+    if not task.synthetic:
+        return None
+    market = synthetic_market(task.config.symbol, asset_class=task.config.asset_class)
+    scores: dict[str, dict[str, float | None]] = {}
+    for name, segment in task.segments.items():
+        best = market.optimum_return(task.params, segment)
+        growth = math.log(max(1.0 + metrics[name].total_return, 1e-6))
+        scores[name] = {"log_return": best, "normalised_score": growth / best if best > 0 else None}
+    return scores
+
+
+def base_summary(task: Task, directory: Path, started: float, status: str) -> dict[str, Any]:
+    """Return what is known of a run whatever became of it."""
+    checkpoint = last_checkpoint(directory)
+    parent = task.config.continue_from
+    return {
+        "status": status,
+        "symbol": task.config.symbol,
+        "layout": task.layout.name,
+        "mode": task.config.mode,
+        "engine": task.learner.engine,
+        "seeds": task.seeds,
+        "parent": None if parent is None else str(parent),
+        "device": device_name(),
+        "data": data_record(task),
+        "notes": notes(task),
+        "last_checkpoint": None if checkpoint is None else str(checkpoint),
+        "perf": {"steps_per_second": None, "compile_seconds": None, "wall_seconds": time.time() - started},
+        "metrics": None,
+        "baselines": None,
+        "verdict": None,
+    }
+
+
+def learner_summary(result: TrainResult, started: float) -> dict[str, Any]:
+    """Return what the learner reports of a run that was not broken off."""
+    return {
+        "perf": {
+            "steps_per_second": result.steps_timed / result.run_seconds if result.run_seconds else None,
+            "compile_seconds": result.compile_seconds,
+            "wall_seconds": time.time() - started,
+        },
+        "stopped": result.stopped,
+        "steps": result.steps,
+        "training": [
+            {
+                "seed": member.seed,
+                "stopped": member.stopped,
+                "updates": member.updates,
+                "best_update": member.best_update,
+                "skipped_steps": member.skipped_steps,
+                "params_sha256": params_sha256(member.params),
+                "best_params_sha256": params_sha256(member.best_params),
+                "last_metrics": member.metrics,
+                "best_validation": member.validation,
+            }
+            for member in result.members
+        ],
+    }
+
+
+def record_failure(task: Task, directory: Path, started: float, error: BaseException) -> None:
+    """Leave a summary of a run that was broken off, if the disk still takes one."""
+    status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    summary = base_summary(task, directory, started, status) | {"reason": str(error) or status}
+    try:
+        write_json(directory / SUMMARY, summary)
+    except OSError as full:
+        print(f"the summary could not be written either: {full.strerror}", file=sys.stderr)

@@ -1,0 +1,129 @@
+"""Who is told of a training while it runs: a person at a terminal, or nobody."""
+
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+
+from jtf.console import LiveLine, print_settings
+from jtf.task import Task, device_name, notes
+from jtf_env.assets import describe_asset
+from jtf_ppo.config import PPOConfig
+from jtf_ppo.rows import partition
+from jtf_ppo.types import Metrics
+
+
+class Reporter(Protocol):
+    """What is told of a training while it runs."""
+
+    def started(self, task: Task, directory: Path) -> None:
+        """Called once, before the program is compiled."""
+
+    def updated(self, records: list[Metrics]) -> None:
+        """Called after every update with one record a member that took it."""
+
+    def validated(self, records: list[Metrics], improved: list[bool]) -> None:
+        """Called after every validation; `improved` says which record is its member's best."""
+
+    def finished(self) -> None:
+        """Called when the training has ended, however it ended."""
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def started(self, task: Task, directory: Path) -> None:
+        """Say nothing."""
+
+    def updated(self, records: list[Metrics]) -> None:
+        """Say nothing."""
+
+    def validated(self, records: list[Metrics], improved: list[bool]) -> None:
+        """Say nothing."""
+
+    def finished(self) -> None:
+        """Say nothing."""
+
+
+class ConsoleReporter:
+    """Prints the settings at the start, and a live line, or a plain one a validation, while training runs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._line: LiveLine | None = None
+
+    def started(self, task: Task, directory: Path) -> None:
+        """Print what will be trained on what, and every size that was chosen; show that the compiler is at work."""
+        announce(self._console, task, directory)
+        heading = f"{task.config.mode} {device_name().split()[0]} {task.learner.engine}"
+        self._line = LiveLine(self._console, heading, task.learner.total_updates)
+        self._line.start()
+
+    def updated(self, records: list[Metrics]) -> None:
+        """Show one update."""
+        assert self._line is not None
+        self._line.update(records)
+
+    def validated(self, records: list[Metrics], improved: list[bool]) -> None:
+        """Show one validation and keep a line of it."""
+        assert self._line is not None
+        self._line.validated(records, improved)
+
+    def finished(self) -> None:
+        """Remove the live line."""
+        if self._line is not None:
+            self._line.stop()
+
+
+def announce(console: Console, task: Task, directory: Path) -> None:
+    """Print what will be trained on what, and every size that was chosen."""
+    config, learner, bars = task.config, task.learner, task.bars
+    if task.synthetic:
+        console.print("SYNTHETIC bars: the built-in market, not real prices (--data reads real ones)", style="bold red")
+    print_settings(
+        console,
+        f"jtf train {config.symbol}",
+        [
+            ("bars", f"{len(bars):,} from {bars.timestamps[0]:%Y-%m-%d} to {bars.timestamps[-1]:%Y-%m-%d}"),
+            ("asset", describe_asset(bars.asset_class)),
+            ("split", ", ".join(f"{name} {len(part):,}" for name, part in task.segments.items())),
+            ("layout", f"{task.layout.name}: {task.layout.count} columns x {config.window} bars"),
+            ("costs", f"fee {task.params.fee:g}, slippage {task.params.slippage:g} a side"),
+            ("device", device_name()),
+            ("engine", engine(learner)),
+            ("network", " x ".join(str(width) for width in learner.hidden_sizes or ())),
+            ("steps", f"{learner.total_steps:,} in {learner.total_updates} updates"),
+            ("rollout", f"{learner.num_envs:,} environments x {learner.num_steps} steps"),
+            ("minibatch", f"{minibatch(task)}, {learner.update_epochs} epochs"),
+            ("validation", every(learner.validation_interval)),
+            ("checkpoint", every(learner.checkpoint_interval)),
+            ("members", f"{config.members}, seeds {task.seeds[0]} to {task.seeds[-1]}" if config.members > 1 else "1"),
+            ("seed", learner.seed),
+            ("run", directory),
+        ],
+    )  # fmt: skip
+    for note in notes(task):
+        console.print(f"  note: {note}", highlight=False, soft_wrap=True)
+
+
+def engine(learner: PPOConfig) -> str:
+    """Return the engine, and how its first layer is computed; that of samples gathers windows."""
+    first_layer = f"first layer {learner.first_layer}, " if learner.engine == "rows" else ""
+    return f"{learner.engine} ({first_layer}{learner.precision})"
+
+
+def minibatch(task: Task) -> str:
+    """Return what an optimiser step sees: samples, or the whole blocks of rows that come nearest to the setting."""
+    size = task.learner.minibatch_size or 0
+    if task.learner.engine == "samples":
+        return f"{size:,} samples"
+    market = task.problem.data[0]
+    cut = partition(market.num_bars - market.first_bar, task.config.window, size)
+    return f"{cut.size * cut.length:,} bars ({cut.size} x {cut.length})"
+
+
+def every(interval: int | None) -> str:
+    """Return how often something done every `interval` updates happens, in words."""
+    if not interval:
+        return "never"
+    return "every update" if interval == 1 else f"every {interval} updates"

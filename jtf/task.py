@@ -1,0 +1,163 @@
+"""Everything between settings and the first update: bars, splits, markets, sizes. All refusals happen here."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jtf.config import RunConfig, config_to_dict, env_params, learner_config, run_layout
+from jtf.data import BARS_SETTINGS, bars_sha256, load_bars
+from jtf.data.check import notes_on_bars, refuse_bars
+from jtf.flags import errors_name_flags
+from jtf.models.policy import Params, Policy
+from jtf.problem import Problem, make_problem
+from jtf.results.provenance import seen_spans
+from jtf.results.run_directory import git_revision, library_versions
+from jtf.splits import Segment, split
+from jtf_env.bars import Bars, check_enough_bars
+from jtf_env.errors import ParamsError
+from jtf_env.layouts import Layout
+from jtf_env.market import build_market
+from jtf_env.params import EnvParams
+from jtf_env.versions import ENV_VERSION, FEATURES_VERSION
+from jtf_ppo.config import PPOConfig, resolve
+from jtf_ppo.errors import ConfigError
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A training run, ready to start."""
+
+    config: RunConfig
+    """With every size the device decided filled in."""
+    learner: PPOConfig
+    bars: Bars
+    data_sha256: str
+    layout: Layout
+    params: EnvParams
+    problem: Problem
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the bars are the built-in market's."""
+        return self.bars.source == "synthetic"
+
+    @property
+    def segments(self) -> dict[str, Segment]:
+        """Rows of train, validation and test."""
+        return self.problem.fold.segments
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """One a member."""
+        return tuple(range(self.config.seed, self.config.seed + self.config.members))
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the checkpoints of this run belong to."""
+        return {
+            "features version": str(FEATURES_VERSION),
+            "environment version": str(ENV_VERSION),
+            "layout": self.layout.hash(self.config.window),
+            "data": self.data_sha256,
+            "seeds": " ".join(map(str, self.seeds)),
+        }
+
+
+def prepare(config: RunConfig, bars: Bars | None = None) -> Task:
+    """Load (unless `bars` are given), check, split and standardise; raises a user's mistakes before any writing."""
+    layout = run_layout(config)
+    if bars is None:
+        bars = load_run_bars(config)
+    refuse_bars(bars, config.allow_jumps)
+    check_enough_bars(bars, layout, config.window)
+    fold = split(len(bars), layout.first_bar(config.window), config.window, config.split)
+    with errors_name_flags(EnvParams, "env.", ParamsError):
+        params = env_params(config, bars.asset_class)
+    with errors_name_flags(PPOConfig, "ppo.", ConfigError):
+        learner = resolve(learner_config(config.ppo), jax.default_backend(), layout.address_only, fold.train_bars)
+    data = config.data.resolve() if config.data is not None else None
+    natural = build_market(bars, layout, window=config.window, dtype=jnp.float64)
+    return Task(
+        config=replace(config, data=data, ppo=replace(config.ppo, **vars(learner))),
+        learner=learner,
+        bars=bars,
+        data_sha256=bars_sha256(bars),
+        layout=layout,
+        params=params,
+        problem=make_problem(natural, fold, params, bars.bars_per_year),
+    )
+
+
+def load_run_bars(config: RunConfig) -> Bars:
+    """Return the bars a run's settings name."""
+    return load_bars(config.symbol, config.data, **bars_settings(config))
+
+
+def bars_settings(config: RunConfig) -> dict[str, Any]:
+    """Return the settings of a run that say how its bars are read."""
+    return {name: getattr(config, name) for name in BARS_SETTINGS}
+
+
+def make_policy(task: Task, members: dict[int, Params]) -> Policy:
+    """Return the policy of these members (seed -> parameters), as it is saved and backtested."""
+    return Policy(
+        members=tuple(members.values()),
+        seeds=tuple(members),
+        scaler=task.problem.scaler,
+        symbol=task.config.symbol,
+        layout=task.layout,
+        window=task.config.window,
+        env_params=task.params,
+        bars_per_year=task.bars.bars_per_year,
+        bar_minutes=task.bars.bar_minutes,
+        data_kind="synthetic" if task.synthetic else "file",
+    )
+
+
+def device_name() -> str:
+    """Return the kind and name of the device the run uses, e.g. ``gpu (NVIDIA H100 80GB HBM3)``."""
+    device = jax.devices()[0]
+    return f"{jax.default_backend()} ({device.device_kind})"
+
+
+def notes(task: Task) -> list[str]:
+    """Return what a reader of the results should know about the bars and the device, as sentences."""
+    cpu = ["JAX found no GPU; the run used the CPU."] if jax.default_backend() == "cpu" else []
+    return notes_on_bars(task.bars) + cpu
+
+
+def config_record(task: Task) -> dict[str, Any]:
+    """Return the content of ``config.json``: every resolved setting, the data, versions, device, revision."""
+    return {
+        "config": config_to_dict(task.config),
+        "env_params": asdict(task.params),
+        "layout": layout_record(task.layout, task.config.window),
+        "data": data_record(task),
+        "segments": {name: asdict(part) for name, part in task.segments.items()},
+        "spans": seen_spans(task.segments, task.bars.timestamps),
+        "versions": library_versions(),
+        "device": device_name(),
+        "git_revision": git_revision(),
+    }
+
+
+def layout_record(layout: Layout, window: int) -> dict[str, Any]:
+    """Return what identifies a layout."""
+    return {"name": layout.name, "hash": layout.hash(window), "obs_dim": layout.obs_dim(window)}
+
+
+def data_record(task: Task) -> dict[str, Any]:
+    """Return what identifies the bars, and what was noticed in them."""
+    bars = task.bars
+    return {
+        "kind": "synthetic" if task.synthetic else "file",
+        "source": bars.source,
+        "bars": len(bars),
+        "start": bars.timestamps[0].isoformat(),
+        "end": bars.timestamps[-1].isoformat(),
+        "sha256": task.data_sha256,
+        "bars_per_year": bars.bars_per_year,
+        "report": asdict(bars.report),
+    }

@@ -1,0 +1,217 @@
+"""The learner as pure functions: a fresh state, one update (rollout, epochs, optimiser steps), and the network.
+
+Nothing here returns to Python inside an update, and nothing depends on how many members train side by side
+(`jtf_ppo.members`).
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax import Array
+
+from jtf_ppo.config import PPOConfig
+from jtf_ppo.engine import Engine, RolloutState
+from jtf_ppo.hyper import Hyper, make_hyper, structure
+from jtf_ppo.networks import make_network, network_graph
+from jtf_ppo.optimiser import apply_gradient, make_optimiser
+from jtf_ppo.rows import evaluate_rows, row_engine
+from jtf_ppo.samples import sample_engine
+from jtf_ppo.schedules import learning_rate
+from jtf_ppo.types import Environment, PolicyFunctions, PyTree, RowTable
+
+MAX_SKIPS = 3
+"""Optimiser steps in a row with a non-finite loss or gradient after which a run has diverged."""
+
+
+class TrainState(NamedTuple):
+    """Everything a member needs to go on bit for bit, beside its configuration and data."""
+
+    params: nnx.State
+    opt_state: optax.OptState
+    key: Array
+    """``[2]`` uint32 data of the random key all later randomness comes from."""
+    rollout_state: RolloutState
+    update: Array
+    """int32, updates done."""
+    skipped: Array
+    """int32, optimiser steps skipped so far for a non-finite loss or gradient."""
+    streak: Array
+    """int32, of these the last ones in a row; stays once it reaches MAX_SKIPS."""
+
+
+class Learner(NamedTuple):
+    """One way to train, for any data of the environment; equal settings give the same object, traced once a shape."""
+
+    init: Callable[[Array, PyTree], TrainState]
+    """``(key, data) -> state`` of a fresh member; consumes the key."""
+    update: Callable[[TrainState, Hyper, PyTree], tuple[TrainState, dict[str, Array]]]
+    """``(state, hyper, data) -> (state, metrics)``: one rollout and its epochs."""
+    evaluate: Callable[[nnx.State], PolicyFunctions]
+    """``params -> functions`` of the network with these parameters."""
+
+
+def make_learner(env: Environment, config: PPOConfig) -> Learner:
+    """Return the learner of a resolved `config`; settings that are not shapes reach it through `make_hyper`."""
+    return _make_learner(env, structure(config))
+
+
+@lru_cache(maxsize=32)
+def _make_learner(env: Environment, config: PPOConfig) -> Learner:
+    graph = network_graph(env, config)
+    return Learner(
+        partial(_init, env, config),
+        partial(_update, env, config, graph),
+        partial(_evaluate, env, config, graph),
+    )
+
+
+def make_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, data: PyTree) -> Engine:
+    """Return the engine a resolved `config` names, for the table of `data`."""
+    if config.engine == "samples":
+        return sample_engine(env, config, graph)
+    assert env.table is not None
+    num_rows = jax.eval_shape(env.table, data).features.shape[0]
+    return row_engine(env, config, graph, num_rows)
+
+
+def _init(env: Environment, config: PPOConfig, key: Array, data: PyTree) -> TrainState:
+    """The key is split for network, environments and the rest."""
+    assert config.num_envs is not None, "config must be resolved"
+    network_key, reset_key, key = jax.random.split(key, 3)
+    _, params = make_network(env, config, network_key)
+    env_state, observation = env.reset(reset_key, config.num_envs, data)
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(
+        params,
+        make_optimiser(config, make_hyper(config)).init(params),
+        jax.random.key_data(key),
+        RolloutState(env_state, observation),
+        update=zero,
+        skipped=zero,
+        streak=zero,
+    )
+
+
+def _evaluate(env: Environment, config: PPOConfig, graph: nnx.GraphDef, params: nnx.State) -> PolicyFunctions:
+    def evaluate(observation: PyTree, table: RowTable | None) -> tuple[Array, Array]:
+        return nnx.merge(graph, params)(observation, table)
+
+    def rows(table: RowTable) -> tuple[Array, Array]:
+        return evaluate_rows(graph, params, table, env.first_row, env.window, config.first_layer)
+
+    return PolicyFunctions(evaluate, rows)
+
+
+class Epochs(NamedTuple):
+    """What the minibatches of one update share."""
+
+    env: Environment
+    config: PPOConfig
+    engine: Engine
+    hyper: Hyper
+    behaviour: TrainState
+    """The state whose parameters collected the batch."""
+    batch: PyTree
+    table: RowTable | None
+
+    @property
+    def optimiser_steps(self) -> int:
+        """Optimiser steps of the update."""
+        return self.config.update_epochs * self.engine.num_minibatches
+
+
+class EpochState(NamedTuple):
+    """What the minibatches of one update hand on."""
+
+    params: nnx.State
+    opt_state: optax.OptState
+    skipped: Array
+    streak: Array
+    done: Array
+    """float32, minibatches applied in this update."""
+    stop: Array
+    """bool: the KL bound was passed in an earlier epoch."""
+
+
+def _update(
+    env: Environment, config: PPOConfig, graph: nnx.GraphDef, state: TrainState, hyper: Hyper, data: PyTree
+) -> tuple[TrainState, dict[str, Array]]:
+    engine = make_engine(env, config, graph, data)
+    key, collect_key, epochs_key = jax.random.split(jax.random.wrap_key_data(state.key), 3)
+    rollout_state, batch, metrics = engine.collect(state.params, state.rollout_state, collect_key, hyper, data)
+    table = env.table(data) if env.table is not None else None
+    last, learnt = optimise(Epochs(env, config, engine, hyper, state, batch, table), epochs_key)
+    after = TrainState(
+        last.params,
+        last.opt_state,
+        jax.random.key_data(key),
+        rollout_state,
+        state.update + 1,
+        last.skipped,
+        last.streak,
+    )
+    return after, metrics | learnt
+
+
+def optimise(epochs: Epochs, key: Array) -> tuple[EpochState, dict[str, Array]]:
+    """Run all epochs of an update; metrics are means over its optimiser steps. Consumes `key`."""
+    state = epochs.behaviour
+    fresh = EpochState(
+        state.params, state.opt_state, state.skipped, state.streak, jnp.zeros(()), jnp.zeros((), jnp.bool_)
+    )
+    keys = jax.random.split(key, epochs.config.update_epochs)
+    last, sums = jax.lax.scan(partial(_epoch, epochs), fresh, keys)
+    return last, {
+        **{name: value.sum() / last.done for name, value in sums.items()},
+        "train/skipped": last.skipped,
+        "train/skip_streak": last.streak,
+        "train/epochs": last.done / epochs.engine.num_minibatches,
+    }
+
+
+def _epoch(epochs: Epochs, state: EpochState, key: Array) -> tuple[EpochState, dict[str, Array]]:
+    """One pass over the batch and the sums of its metrics; nothing once the KL bound was passed. Consumes `key`."""
+    engine = epochs.engine
+    indices_key, loss_key = jax.random.split(key)
+    inputs = (engine.epoch_indices(indices_key), jax.random.split(loss_key, engine.num_minibatches))
+
+    def run(state: EpochState) -> tuple[EpochState, dict[str, Array]]:
+        state, metrics = jax.lax.scan(partial(_minibatch, epochs), state, inputs)
+        return state, jax.tree.map(jnp.sum, metrics)
+
+    if not epochs.config.target_kl:
+        return run(state)
+    shapes = jax.eval_shape(run, state)[1]
+    nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    state, sums = jax.lax.cond(state.stop, lambda s: (s, nothing), run, state)
+    passed = sums["train/kl"] / engine.num_minibatches > epochs.hyper.target_kl
+    return state._replace(stop=state.stop | passed), sums
+
+
+def _minibatch(epochs: Epochs, state: EpochState, inputs: tuple[PyTree, Array]) -> tuple[EpochState, dict[str, Array]]:
+    """One optimiser step."""
+    indices, key = inputs
+    hyper, behaviour = epochs.hyper, epochs.behaviour
+    (loss, metrics), gradient = jax.value_and_grad(epochs.engine.loss, has_aux=True)(
+        state.params, behaviour.params, epochs.batch, indices, key, hyper, epochs.table
+    )
+    progress = (behaviour.update + state.done / epochs.optimiser_steps) / hyper.total_updates
+    rate = learning_rate(progress, hyper)
+    params, opt_state, norm, skip = apply_gradient(
+        make_optimiser(epochs.config, hyper),
+        state.params,
+        state.opt_state,
+        gradient,
+        loss,
+        rate,
+        hyper.max_grad_norm,
+        epochs.env.window,
+    )
+    streak = jnp.where(state.streak >= MAX_SKIPS, state.streak, jnp.where(skip, state.streak + 1, 0))
+    metrics = {**metrics, "train/grad_norm": norm, "train/learning_rate": rate}
+    return EpochState(params, opt_state, state.skipped + skip, streak, state.done + 1.0, state.stop), metrics
