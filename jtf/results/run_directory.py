@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -137,6 +138,8 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 def json_ready(value: Any) -> Any:
     """Return `value` with NumPy numbers, paths and tuples as plain JSON types and NaN or infinity as None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return json_ready(vars(value))
     if isinstance(value, dict):
         return {str(name): json_ready(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
