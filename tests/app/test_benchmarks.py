@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
-from jtf_ppo.update import make_update
 
 from benchmarks import (
     __main__,
@@ -46,6 +45,7 @@ from benchmarks.purejaxrl import PeerConfig
 from jtf.errors import run_command
 from jtf.known_optimum.markets import regime_market
 from jtf_ppo import PPOConfig
+from jtf_ppo.learner import make_learner
 
 RATES = Rates(matrix={"float32": 1e9}, copy=1e9)
 
@@ -152,7 +152,7 @@ def test_the_epochs_alone_take_the_updates_optimiser_steps(engine: str) -> None:
     config = resolve_for(data[0], replace(TINY, engine=engine, minibatch_size=8))
     it = start_iteration(data, config)
     _, batch, _ = jax.eval_shape(it.engine.collect, it.state.params, it.state.rollout_state, jax.random.key(0), data)
-    whole, _ = jax.eval_shape(make_update(it.env, config, it.engine), it.state, data)
+    whole, _ = jax.eval_shape(make_learner(it.env, config).update, it.state, it.hyper, data)
     alone, _ = jax.eval_shape(epochs_only(it), it.state, (data, batch))
     assert alone == whole
 

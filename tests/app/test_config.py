@@ -18,7 +18,7 @@ from jtf.config import (
 )
 from jtf.errors import UserError
 from jtf.results.run_directory import json_ready
-from jtf.splits import SplitConfig, split_bars
+from jtf.splits import SplitConfig, split
 from jtf_env.errors import LayoutError
 from jtf_env.params import EnvParams, RewardWeights, make_params
 from jtf_ppo.config import PPOConfig
@@ -129,24 +129,24 @@ def test_paths_stay_paths():
 
 
 def test_segments_are_in_order_of_time_with_the_embargo_between():
-    parts = split_bars(1_000, first_bar=108, window=8, config=SplitConfig())
+    parts = split(1_000, first_bar=108, window=8, config=SplitConfig()).segments
     assert parts["train"].start == 108 and parts["test"].stop == 1_000
     assert parts["validation"].start - parts["train"].stop == 24
     assert parts["test"].start - parts["validation"].stop == 24
 
 
 def test_segments_have_their_shares():
-    parts = split_bars(10_148, first_bar=100, window=8, config=SplitConfig())
+    parts = split(10_148, first_bar=100, window=8, config=SplitConfig()).segments
     assert [len(part) for part in parts.values()] == [7_000, 1_500, 1_500]
 
 
 def test_a_history_too_short_for_three_segments_is_refused_with_the_number_needed():
     needed = 108 + 48 + 14
-    split_bars(needed + 2, first_bar=108, window=8, config=SplitConfig())
+    split(needed + 2, first_bar=108, window=8, config=SplitConfig())
     with pytest.raises(UserError, match=f"at least {needed + 1} are needed"):
-        split_bars(160, first_bar=108, window=8, config=SplitConfig())
+        split(160, first_bar=108, window=8, config=SplitConfig())
 
 
 def test_shares_that_leave_nothing_for_test_are_refused():
     with pytest.raises(UserError, match=r"--split\.train"):
-        split_bars(10_000, 108, 8, SplitConfig(train=0.9, validation=0.1))
+        split(10_000, 108, 8, SplitConfig(train=0.9, validation=0.1))

@@ -14,15 +14,16 @@ from flax import nnx
 from jtf.data import load_bars
 from jtf.environment import reset_batch, row_table, step_batch
 from jtf.errors import UserError
-from jtf.models.policy import Policy, trunk_outputs
-from jtf.models.policy_file import FILE_NAME, leaves, load_policy, params_sha256, save_policy
+from jtf.models.policy import Policy, leaves, params_sha256, row_outputs
+from jtf.models.policy_file import FILE_NAME, load_policy, save_policy
 from jtf_env.layouts import get_layout
+from jtf_env.mirror.account import Observation as AccountObservation
 from jtf_env.params import make_params
 from jtf_env.scaler import Scaler
 from jtf_ppo.config import PPOConfig
+from jtf_ppo.members import to_numpy
 from jtf_ppo.networks import make_network
-from jtf_ppo.trainer import to_numpy
-from jtf_ppo.types import Environment, RowTable
+from jtf_ppo.types import Environment, Observation, RowTable
 
 WINDOW, FEATURES, CONTEXT, WIDTH = 5, 51, 7, 6
 
@@ -45,9 +46,11 @@ def random_params(seed: int = 0) -> dict:
     }  # fmt: skip
 
 
-def random_policy() -> Policy:
+def random_policy(*seeds: int) -> Policy:
+    seeds = seeds or (0,)
     return Policy(
-        params=random_params(),
+        members=tuple(map(random_params, seeds)),
+        seeds=seeds,
         scaler=Scaler(mean=np.linspace(-1, 1, 58), std=np.linspace(1, 2, 58)),
         symbol="AAAUSDT",
         layout=get_layout("v5.6.0"),
@@ -60,23 +63,41 @@ def random_policy() -> Policy:
 def test_the_numpy_forward_pass_is_the_learners_network():
     rng = np.random.default_rng(3)
     features, context = rng.normal(size=(60, FEATURES)), rng.normal(size=(60, CONTEXT))
-    table = RowTable(jnp.asarray(features, jnp.float32), jnp.asarray(context, jnp.float32))
-    environment = Environment(8, reset_batch, step_batch, 290, row_table, WINDOW, WINDOW - 1)
-    graph, state = make_network(
-        environment, table, PPOConfig(hidden_sizes=(16, 12), precision="float32"), jax.random.key(0)
+    table = RowTable(jnp.asarray(features, jnp.float32), jnp.asarray(context, jnp.float32), jnp.ones(60, bool))
+    environment = Environment(
+        8, reset_batch, step_batch, 290, row_table, WINDOW, WINDOW - 1, num_features=FEATURES, num_context=CONTEXT
     )
-    logits, values = nnx.merge(graph, state)(jnp.arange(WINDOW - 1, 60), table)
-    params = to_numpy(state)
-    for head, theirs in (("policy", logits), ("value", values[:, None])):
-        ours = trunk_outputs(params, features, context, WINDOW - 1, head)[WINDOW - 1 :]
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5 * np.abs(ours).max())
+    graph, state = make_network(environment, PPOConfig(hidden_sizes=(16, 12), precision="float32"), jax.random.key(0))
+    rows = jnp.arange(WINDOW - 1, 60)
+    theirs = nnx.merge(graph, state)(Observation(rows, jnp.zeros((len(rows), 0))), table)
+    for ours, other in zip(row_outputs(to_numpy(state), features, context, WINDOW - 1), theirs, strict=True):
+        found = ours[WINDOW - 1 :]
+        np.testing.assert_allclose(found, other, rtol=1e-5, atol=1e-5 * np.abs(found).max())
+
+
+def test_an_ensemble_decides_by_the_mean_of_its_members_probabilities(bars_folder):
+    market = random_policy().market(load_bars("AAAUSDT", bars_folder))
+    together, alone = random_policy(0, 1, 2), [random_policy(seed) for seed in range(3)]
+    mean = np.mean([policy.probabilities(market) for policy in alone], axis=0)
+    np.testing.assert_allclose(together.probabilities(market), mean, rtol=1e-12)
+    np.testing.assert_array_equal(together.actions(market), mean.argmax(axis=1))
+    np.testing.assert_array_equal(together.member(1).probabilities(market), alone[1].probabilities(market))
+
+
+def test_decisions_bar_by_bar_are_those_of_all_rows_at_once(bars_folder):
+    policy = random_policy(0, 1)
+    market = policy.market(load_bars("AAAUSDT", bars_folder))
+    at_once, decide = policy.actions(market), policy.decider(market)
+    for row in range(market.first_bar, market.num_bars):
+        seen = AccountObservation(row, np.zeros(0))
+        assert decide(seen) == at_once[row] == policy.probabilities_at(market, seen).argmax()
 
 
 def test_chunks_give_the_same_rows_as_one_window_at_a_time():
     params = random_params()
     rng = np.random.default_rng(1)
     features, context = rng.normal(size=(1_100, FEATURES)), rng.normal(size=(1_100, CONTEXT))
-    outputs = trunk_outputs(params, features, context, WINDOW - 1, "policy")
+    outputs = row_outputs(params, features, context, WINDOW - 1).logits
     for row in (WINDOW - 1, 1_023, 1_024, 1_030, 1_099):
         window = features[row - WINDOW + 1 : row + 1].ravel()
         first = window @ params["first"]["kernel"].reshape(-1, WIDTH).astype(float)
@@ -88,18 +109,20 @@ def test_chunks_give_the_same_rows_as_one_window_at_a_time():
 
 def test_rows_before_the_first_bar_have_no_logits():
     features, context = np.ones((20, FEATURES)), np.ones((20, CONTEXT))
-    outputs = trunk_outputs(random_params(), features, context, 9, "policy")
+    outputs = row_outputs(random_params(), features, context, 9).logits
     assert not outputs[:9].any() and outputs[9:].all()
 
 
-def test_a_saved_policy_loads_equal(tmp_path):
-    policy = random_policy()
+@pytest.mark.parametrize("seeds", [(0,), (3, 4, 5)])
+def test_a_saved_policy_loads_equal(seeds, tmp_path):
+    policy = random_policy(*seeds)
     save_policy(policy, tmp_path / FILE_NAME)
     loaded = load_policy(tmp_path / FILE_NAME)
-    assert params_sha256(loaded.params) == params_sha256(policy.params)
+    assert list(map(params_sha256, loaded.members)) == list(map(params_sha256, policy.members))
+    assert loaded.sha256 == policy.sha256
     np.testing.assert_array_equal(loaded.scaler.mean, policy.scaler.mean)
-    simple = {"params": {}, "scaler": None}
-    assert replace(loaded, **simple).__dict__ == replace(policy, **simple).__dict__
+    simple = {"members": (), "scaler": None}
+    assert vars(replace(loaded, **simple)) == vars(replace(policy, **simple))
 
 
 def test_saving_leaves_no_temporary_file(tmp_path):

@@ -23,6 +23,7 @@ from jtf.known_optimum.programme import (
     solve,
     symmetric_grid,
 )
+from jtf.problem import make_problem, training_rows
 from jtf_env.actions import BUY_75, CLOSE, HOLD, LEVELS, NUM_ACTIONS, SELL_75, next_level_table
 from jtf_env.mirror import build_market
 from jtf_env.params import make_params
@@ -37,7 +38,7 @@ def known() -> dict[str, KnownOptimumMarket]:
 
 
 def signal_of(market: KnownOptimumMarket) -> np.ndarray:
-    return np.asarray(market.market.features)[:, market.market.column_names.index(SIGNAL_COLUMN)]
+    return np.asarray(market.natural.features)[:, market.natural.column_names.index(SIGNAL_COLUMN)]
 
 
 def moves(market: KnownOptimumMarket) -> np.ndarray:
@@ -118,7 +119,7 @@ def test_the_optimum_beats_every_rule_that_ignores_its_position():
 def test_the_same_seed_gives_the_same_market(known, name):
     again = MARKETS[name](NUM_BARS, unseen_bars=6_000)
     np.testing.assert_array_equal(again.bars.close, known[name].bars.close)
-    np.testing.assert_array_equal(again.market.features, known[name].market.features)
+    np.testing.assert_array_equal(again.natural.features, known[name].natural.features)
 
 
 def test_another_seed_gives_another_market(known):
@@ -126,25 +127,25 @@ def test_another_seed_gives_another_market(known):
     assert not np.array_equal(other.bars.close, known["regime"].bars.close)
 
 
-def test_real_columns_are_standardised_on_the_training_bars(known):
-    market, train = known["hourly"].market, known["hourly"].train
-    table = np.concatenate([market.features, market.context], axis=1)[train.start : train.stop]
-    np.testing.assert_allclose(table.mean(axis=0), 0, atol=0.1)
-    # "continue" is 0.9 in every bar: a sticky filter's probability of staying does not depend on the state.
-    varies = np.array(market.column_names) != "continue"
-    np.testing.assert_allclose(table.std(axis=0)[varies], 1, atol=0.1)
+def test_the_real_columns_of_hourly_are_standardised_on_the_training_bars(known):
+    market = known["hourly"]
+    problem = make_problem(market.natural, market.fold(market.unseen, market.unseen), market.params, 35_040)
+    table = np.concatenate([np.asarray(x) for x in training_rows(market.natural, problem.fold)], axis=1)
+    scaled = (table - problem.scaler.mean) / problem.scaler.std
+    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-9)
+    np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["next_bar", "regime", "noise", "shuffled"])
-def test_a_planted_column_is_standardised_and_stands_alone(known, name):
+def test_the_signal_column_has_unit_deviation_and_stands_alone(known, name):
     market = known[name]
     assert np.std(signal_of(market)) == pytest.approx(1, abs=0.05)
-    assert np.count_nonzero(np.asarray(market.market.features).any(axis=0)) == 1
-    assert not np.asarray(market.market.context).any()
+    assert np.count_nonzero(np.asarray(market.natural.features).any(axis=0)) == 1
+    assert not np.asarray(market.natural.context).any()
 
 
-def test_filler_has_the_deviation_asked_for():
-    market = MARKETS["regime"](3_000, unseen_bars=1_000, distractor=0.5).market
+def test_distractors_have_the_deviation_asked_for():
+    market = MARKETS["regime"](3_000, unseen_bars=1_000, distractor=0.5).natural
     others = np.array(market.column_names)[: market.features.shape[1]] != SIGNAL_COLUMN
     np.testing.assert_allclose(np.std(market.features, axis=0)[others], 0.5, atol=0.05)
     np.testing.assert_allclose(np.std(market.context, axis=0), 0.5, atol=0.05)
@@ -210,7 +211,7 @@ def test_hourly_drift_follows_h1_return_of_the_real_feature_code(known):
 
 
 def test_the_51_column_layout_has_no_context():
-    market = MARKETS["regime"](3_000, layout="v5.5.0", unseen_bars=1_000).market
+    market = MARKETS["regime"](3_000, layout="v5.5.0", unseen_bars=1_000).natural
     assert (market.features.shape[1], market.context.shape[1]) == (51, 0)
 
 
@@ -224,13 +225,6 @@ def test_the_unseen_bars_lie_an_embargo_behind_the_training_bars(known, name):
 def test_a_market_without_training_bars_is_refused():
     with pytest.raises(ValueError, match="leave none for training"):
         _ = MARKETS["noise"](3_000, unseen_bars=3_000).train
-
-
-def test_a_segment_starts_deciding_at_its_first_bar(known):
-    market = known["regime"]
-    unseen = market.segment(market.unseen)
-    assert unseen.num_bars - unseen.first_bar == len(market.unseen)
-    np.testing.assert_array_equal(unseen.close[unseen.first_bar], market.market.close[market.unseen.start])
 
 
 # --- what it is worth --------------------------------------------------------------------------------------
@@ -267,7 +261,7 @@ def test_the_optimum_beats_simple_rules_on_unseen_bars(known, name):
     if name == "regime":
         rivals["sign of the signal column"] = np.where(signal_of(market) > 0, BUY_75, bearish)
     if name == "hourly":
-        hour = np.asarray(market.market.context)[:, 0]
+        hour = np.asarray(market.natural.context)[:, 0]
         rivals["sign of h1_return"] = np.where(hour > 0, BUY_75, bearish)
     for rival, actions in rivals.items():
         assert market.normalised_score(actions) < 1, rival

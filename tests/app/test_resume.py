@@ -7,22 +7,22 @@ import signal
 import pytest
 
 from jtf import train
-from jtf.results.run_directory import last_checkpoint, read_summary
+from jtf.results.run_directory import MetricsLog, last_checkpoint, read_summary, run_lock
 
 
 @pytest.fixture(scope="module")
 def stopped_run(tiny_args, tmp_path_factory):
     """A run interrupted by Ctrl-C during its second of four updates."""
     out = tmp_path_factory.mktemp("stopped")
-    write = train.MetricsLog.write
+    write = MetricsLog.write
 
-    def interrupt(self, metrics):
-        write(self, metrics)
-        if metrics["update"] == 2 and "train/kl" in metrics:
+    def interrupt(self, records):
+        write(self, records)
+        if records[0]["update"] == 2 and "train/kl" in records[0]:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jtf.train.MetricsLog.write", interrupt)
+        patch.setattr(MetricsLog, "write", interrupt)
         assert train.main([*tiny_args, "--out", str(out)]) == 130
     (run,) = (out / "AAAUSDT").iterdir()
     return run
@@ -40,7 +40,7 @@ def learning(run) -> list[dict]:
 
 def test_an_interrupted_run_names_its_last_checkpoint(stopped_run):
     summary = read_summary(stopped_run)
-    assert summary["status"] == "interrupted" and summary["updates"] == 2
+    assert summary["status"] == "interrupted" and summary["training"][0]["updates"] == 2
     assert summary["last_checkpoint"] == str(last_checkpoint(stopped_run)) == str(stopped_run / "checkpoints" / "2")
 
 
@@ -51,14 +51,16 @@ def test_signal_handlers_are_as_before_after_a_run(stopped_run):
 def test_half_a_run_resumed_equals_the_whole_run(copy_of_stopped, trained_run):
     assert train.main(["--resume", str(copy_of_stopped)]) == 0
     resumed, whole = read_summary(copy_of_stopped), read_summary(trained_run)
-    for name in ("params_sha256", "best_params_sha256", "metrics", "verdict", "updates", "steps", "status"):
+    for name in ("members", "ensemble", "metrics", "verdict", "steps", "status"):
         assert resumed[name] == whole[name], name
+    for name in ("params_sha256", "best_params_sha256", "updates", "best_update", "stopped"):
+        assert resumed["training"][0][name] == whole["training"][0][name], name
     assert learning(copy_of_stopped) == learning(trained_run)
 
 
 def test_records_after_the_last_checkpoint_are_written_once(copy_of_stopped, trained_run):
     with (copy_of_stopped / "metrics.jsonl").open("a") as file:
-        file.write('{"update": 3, "train/kl": 9.0}\n')
+        file.write('{"seed": 0, "update": 3, "train/kl": 9.0}\n')
     assert train.main(["--resume", str(copy_of_stopped)]) == 0
     assert learning(copy_of_stopped) == learning(trained_run)
 
@@ -123,3 +125,32 @@ def test_a_second_interrupt_stops_at_once():
         assert stop()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_a_finished_run_is_lengthened_as_a_new_run_that_names_its_parent(trained_run, tmp_path):
+    before = read_summary(trained_run)
+    flags = ["--continue", str(trained_run), "--total-steps", "4096", "--out", str(tmp_path)]
+    assert train.main(flags) == 0
+    (run,) = (tmp_path / "AAAUSDT").iterdir()
+    summary = read_summary(run)
+    assert summary["parent"] == str(trained_run)
+    assert (summary["training"][0]["updates"], next(line["update"] for line in learning(run))) == (8, 5)
+    assert summary["training"][0]["best_validation"]["score"] >= before["training"][0]["best_validation"]["score"]
+    assert read_summary(trained_run) == before
+
+
+def test_lengthening_needs_more_steps_than_the_run_had(trained_run, tmp_path, capsys):
+    assert train.main(["--continue", str(trained_run), "--total-steps", "2048", "--out", str(tmp_path / "x")]) == 2
+    assert "needs --total-steps beyond the 2,048" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_run_is_lengthened_or_resumed_but_not_both(trained_run, capsys):
+    assert train.main(["--continue", str(trained_run), "--resume", str(trained_run)]) == 2
+    assert "give only one" in capsys.readouterr().err
+
+
+def test_a_run_that_another_process_writes_is_not_resumed(copy_of_stopped, capsys):
+    with run_lock(copy_of_stopped):
+        assert train.main(["--resume", str(copy_of_stopped)]) == 2
+    assert "is being written by process" in capsys.readouterr().err

@@ -1,24 +1,25 @@
-"""The selftest's grading and output, with the training replaced: the trainings themselves are in `tests/learning`."""
+"""How learning checks are judged and printed, with the training replaced; trainings are in `tests/learning`."""
 
 import json
 
 import pytest
 
-from jtf import selftest
-from jtf.selftest import SHORT, LearningCheck, main, make_planted, run_check
+from jtf.known_optimum import checks
+from jtf.known_optimum.checks import SHORT, LearningCheck, make_market, run_check
+from jtf.selftest import main
 
 
 @pytest.fixture
 def measured(monkeypatch):
     """Let every check measure 0.5."""
-    monkeypatch.setattr(selftest, "measure", lambda check, seed: 0.5)
+    monkeypatch.setattr(checks, "measure_seed", lambda check, seed: 0.5)
 
 
-def test_a_share_below_its_bound_fails(measured):
+def test_a_score_below_its_bound_fails(measured):
     assert not run_check(LearningCheck("regime", 1, 0.51), range(1)).passed
 
 
-def test_a_share_at_its_bound_passes(measured):
+def test_a_score_at_its_bound_passes(measured):
     assert run_check(LearningCheck("regime", 1, 0.5), range(1)).passed
 
 
@@ -26,21 +27,21 @@ def test_an_exposure_above_its_bound_fails(measured):
     assert not run_check(LearningCheck("noise", 1, 0.49, "exposure"), range(1)).passed
 
 
-def test_the_grade_is_the_median_of_the_seeds(monkeypatch):
-    monkeypatch.setattr(selftest, "measure", lambda check, seed: [0.1, 0.9, 0.8][seed])
+def test_the_value_is_the_median_of_the_seeds(monkeypatch):
+    monkeypatch.setattr(checks, "measure_seed", lambda check, seed: [0.1, 0.9, 0.8][seed])
     assert run_check(LearningCheck("regime", 1, 0.5), range(3)).value == 0.8
 
 
-def test_a_failed_exam_ends_with_exit_code_one_and_json_says_which(measured, capsys):
+def test_a_failed_check_ends_with_exit_code_one_and_json_says_which(measured, capsys):
     assert main(["--json"]) == 1
     results = json.loads(capsys.readouterr().out)
     assert {result["market"]: result["passed"] for result in results}["noise"] is False
     assert len(results) == len(SHORT)
 
 
-def test_the_exam_bars_come_after_training_and_validation():
-    known = make_planted(SHORT[0], "v5.6.0", 0)
-    check = selftest.check_segment(known)
-    assert known.train.stop + selftest.EMBARGO == known.unseen.start
-    assert check.start - selftest.EMBARGO == known.unseen.start + selftest.VALIDATION_BARS
+def test_the_check_bars_come_after_training_and_validation():
+    known = make_market(SHORT[0], "v5.6.0", 0)
+    check = checks.check_segment(known)
+    assert known.train.stop + checks.EMBARGO == known.unseen.start
+    assert check.start - checks.EMBARGO == known.unseen.start + checks.VALIDATION_BARS
     assert known.train.stop - known.train.start == SHORT[0].train_bars

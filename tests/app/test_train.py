@@ -12,17 +12,18 @@ from rich.console import Console
 
 from jtf import train
 from jtf.config import parse_config
-from jtf.console import Progress
+from jtf.console import LiveLine
 from jtf.data.synthetic import synthetic_market
 from jtf.environment import step_batch, validate
 from jtf.models.policy_file import FILE_NAME, load_policy
-from jtf.problem import prepare
+from jtf.reporter import every
 from jtf.results.evaluation import evaluate
 from jtf.results.metrics import METRIC_NAMES, annualisation
 from jtf.results.run_directory import read_config, read_summary
+from jtf.task import prepare
 from jtf_env.mirror.backtest import replay
 from jtf_env.mirror.market import build_market
-from jtf_ppo.types import Policy as LearnerPolicy
+from jtf_ppo.types import PolicyFunctions
 from tests.app.conftest import TINY
 
 
@@ -39,8 +40,8 @@ def test_the_summary_has_every_promised_key(trained_run):
     summary = read_summary(trained_run)
     assert summary["status"] == "finished"
     assert set(summary) >= {
-        "symbol", "layout", "mode", "engine", "seed", "device", "data", "perf", "metrics", "baselines", "verdict",
-        "params_sha256", "skipped_updates", "notes",
+        "symbol", "layout", "mode", "engine", "seeds", "device", "data", "perf", "metrics", "baselines", "verdict",
+        "members", "ensemble", "training", "notes",
     }  # fmt: skip
     assert set(summary["data"]) >= {"kind", "bars", "start", "end", "sha256"}
     assert set(summary["metrics"]) == {"train", "validation", "test"}
@@ -91,27 +92,27 @@ def test_the_scaler_is_fitted_on_training_bars_only(tiny_args, bars_folder, tmp_
     frame.iloc[stop:, [frame.columns.get_loc(c) for c in columns]] *= 1.2
     frame.to_parquet(tmp_path / "AAAUSDT_15Min.parquet")
     other = prepare(parse_config([*tiny_args, "--data", str(tmp_path), "--allow-jumps"]))
-    np.testing.assert_array_equal(task.scaler.mean, other.scaler.mean)
-    np.testing.assert_array_equal(task.scaler.std, other.scaler.std)
+    np.testing.assert_array_equal(task.problem.scaler.mean, other.problem.scaler.mean)
+    np.testing.assert_array_equal(task.problem.scaler.std, other.problem.scaler.std)
 
 
 def test_no_training_window_reaches_into_another_segment(tiny_args):
     task = prepare(parse_config(tiny_args))
-    market, _ = task.training_data
+    market, _ = task.problem.data
     start = task.segments["train"].start - (task.config.window - 1)
     np.testing.assert_allclose(market.close, task.bars.close[start : task.segments["train"].stop], rtol=1e-6)
 
 
 def mirror_market(task):
-    return build_market(task.bars, task.layout, task.scaler, window=task.config.window)
+    return build_market(task.bars, task.layout, task.problem.scaler, window=task.config.window)
 
 
 def replayed(task, actions: np.ndarray) -> dict[str, float]:
     """Validation metrics on the device of ``actions [T]``."""
     logits = jax.nn.one_hot(jnp.asarray(actions), 8)
     start = task.segments["validation"].start - (task.config.window - 1)
-    policy = LearnerPolicy(None, lambda table, first_row: (logits[start : task.segments["validation"].stop], None))
-    metrics = jax.jit(lambda data: validate(policy, data))(task.validation.data)
+    policy = PolicyFunctions(None, lambda table: (logits[start : task.segments["validation"].stop], None))
+    metrics = jax.jit(lambda data: validate(policy, data))(task.problem.validation.data)
     return {name: float(value) for name, value in metrics.items()}
 
 
@@ -138,18 +139,18 @@ def test_standing_aside_has_undefined_ratios_and_score_zero(tiny_args):
 
 def test_the_best_validation_of_training_is_the_summarys_validation(trained_run):
     summary = read_summary(trained_run)
-    best = summary["best_validation"]["total_return"]
+    best = summary["training"][0]["best_validation"]["total_return"]
     assert best == pytest.approx(summary["metrics"]["validation"]["total_return"], rel=1e-3)
 
 
 def test_restarts_are_spread_over_the_training_bars(tiny_args):
     task = prepare(parse_config(tiny_args))
-    market, params = task.training_data
+    market, params = task.problem.data
     one_bar = replace(params, episode_bars=jnp.int32(1))
-    state, _ = task.environment.reset(jax.random.key(0), 512, (market, one_bar))
+    state, _ = task.problem.environment.reset(jax.random.key(0), 512, (market, one_bar))
     bits = jax.random.bits(jax.random.key(1), (512,), jnp.uint32)
     _, step = jax.jit(step_batch)(bits, state, jnp.zeros(512, jnp.int32), (market, one_bar))
-    starts = np.asarray(step.observation)
+    starts = np.asarray(step.observation.row)
     last = market.num_bars - 2
     assert bool(step.truncated.all()) and starts.min() >= market.first_bar and starts.max() <= last
     expected = (market.first_bar + last) / 2
@@ -158,19 +159,20 @@ def test_restarts_are_spread_over_the_training_bars(tiny_args):
 
 def test_equal_markets_share_one_environment(tiny_args):
     one, other = prepare(parse_config(tiny_args)), prepare(parse_config(tiny_args))
-    assert one.environment == other.environment and hash(one.environment) == hash(other.environment)
+    assert one.problem.environment == other.problem.environment
+    assert hash(one.problem.environment) == hash(other.problem.environment)
 
 
 def test_the_same_command_ends_with_the_same_parameters(trained_run, tiny_args, tmp_path):
     assert train.main([*tiny_args, "--out", str(tmp_path)]) == 0
     (run,) = (tmp_path / "AAAUSDT").iterdir()
-    assert read_summary(run)["params_sha256"] == read_summary(trained_run)["params_sha256"]
+    assert read_summary(run)["members"] == read_summary(trained_run)["members"]
 
 
 def test_another_seed_ends_with_other_parameters(trained_run, tiny_args, tmp_path):
     assert train.main([*tiny_args, "--seed", "1", "--out", str(tmp_path)]) == 0
     (run,) = (tmp_path / "AAAUSDT").iterdir()
-    assert read_summary(run)["params_sha256"] != read_summary(trained_run)["params_sha256"]
+    assert read_summary(run)["members"][0]["params_sha256"] != read_summary(trained_run)["members"][0]["params_sha256"]
 
 
 @pytest.fixture
@@ -180,7 +182,7 @@ def small_synthetic_market(monkeypatch):
     cut = {name: getattr(whole, name)[:1_000] for name in ("bars", "drift", "noise_scale", "forecast")}
     market = replace(whole, **cut)
     monkeypatch.setattr("jtf.data.synthetic.synthetic_bars", lambda symbol, asset_class: market.bars)
-    monkeypatch.setattr("jtf.train.synthetic_market", lambda symbol, asset_class: market)
+    monkeypatch.setattr("jtf.fit.synthetic_market", lambda symbol, asset_class: market)
 
 
 def test_synthetic_bars_are_said_to_be_synthetic_everywhere(small_synthetic_market, compile_cache, capsys, tmp_path):
@@ -190,7 +192,7 @@ def test_synthetic_bars_are_said_to_be_synthetic_everywhere(small_synthetic_mark
     assert "SYNTHETIC" in capsys.readouterr().out
     assert summary["data"]["kind"] == "synthetic" and summary["verdict"]["status"] != "APPROVED"
     assert load_policy(run / "best" / FILE_NAME).data_kind == "synthetic"
-    assert set(summary["optimum"]["test"]) == {"log_return", "share"}
+    assert set(summary["optimum"]["test"]) == {"log_return", "normalised_score"}
 
 
 @pytest.mark.parametrize(
@@ -201,6 +203,7 @@ def test_synthetic_bars_are_said_to_be_synthetic_everywhere(small_synthetic_mark
         (["--env.fee", "-1"], "--env.fee"),
         (["--symbol", "ZZZ"], "ZZZ_15Min.parquet"),
         (["--window", "600"], "bars"),
+        (["--members", "0"], "--members 0"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(tiny_args, extra, named, tmp_path, capsys):
@@ -218,20 +221,20 @@ def test_unadjusted_splits_are_refused_with_both_prices(real_data, capsys, tmp_p
 
 def test_annualisation_comes_from_the_bars_calendar(tiny_args):
     task = prepare(parse_config(tiny_args))
-    assert float(task.validation.data.annualisation) == pytest.approx(annualisation(35_040.0))
+    assert float(task.problem.validation.data.annualisation) == pytest.approx(annualisation(35_040.0))
 
 
 def test_a_read_only_folder_is_one_sentence(tiny_args, capsys, monkeypatch):
     def refuse(*args):
         raise PermissionError(13, "Permission denied", "/nowhere/AAAUSDT")
 
-    monkeypatch.setattr("jtf.train.create_run", refuse)
+    monkeypatch.setattr("jtf.fit.create_run", refuse)
     assert train.main(tiny_args) == 2
     assert "access to '/nowhere/AAAUSDT' is denied" in capsys.readouterr().err
 
 
 def test_a_disk_that_fills_up_leaves_one_sentence_and_a_failed_summary(tiny_args, capsys, monkeypatch, tmp_path):
-    def full(self, metrics):
+    def full(self, records):
         raise OSError(28, "No space left on device", "metrics.jsonl")
 
     monkeypatch.setattr("jtf.results.run_directory.MetricsLog.write", full)
@@ -243,17 +246,63 @@ def test_a_disk_that_fills_up_leaves_one_sentence_and_a_failed_summary(tiny_args
 
 @pytest.mark.parametrize(("interval", "words"), [(0, "never"), (1, "every update"), (4, "every 4 updates")])
 def test_an_interval_is_said_in_words(interval, words):
-    assert train.every(interval) == words
+    assert every(interval) == words
 
 
 def test_the_terminal_line_shows_what_a_person_watches():
-    progress = Progress(Console(), "smoke cpu bars", 10)
+    progress = LiveLine(Console(), "smoke cpu rows", 10)
     progress._latest = {
         "update": 3, "perf/steps_per_second": 1234.0, "perf/eta_seconds": 61.0, "train/return_bp": 0.5,
         "train/entropy": 1.2, "train/kl": 0.01, "train/action_share_0": 0.4, "train/action_share_2": 0.6,
-        "val/total_return": 0.1, "val/profit_factor": float("nan"), "val/hold_share": 0.25,
+        "val/total_return": 0.1, "val/profit_factor": float("nan"), "val/traded_share": 0.25,
     }  # fmt: skip
     assert progress.line() == (
-        "smoke cpu bars | update 3/10 | 1,234 steps/s | ETA 1:01 | return +0.50 bp/step | entropy 1.20 | KL 0.0100 | "
-        "HOLD 40 BUY 60 SELL 0 CLOSE 0 % | val +10.0% PF - HOLD 25%"
+        "smoke cpu rows | update 3/10 | 1,234 steps/s | ETA 1:01 | return +0.50 bp/step | entropy 1.20 | KL 0.0100 | "
+        "HOLD 40 BUY 60 SELL 0 CLOSE 0 % | val +10.0% PF - traded 25%"
     )
+
+
+@pytest.fixture(scope="module")
+def run_of_three(tiny_args, tmp_path_factory):
+    """Run directory of three members; seed 0 is the member of `trained_run`."""
+    out = tmp_path_factory.mktemp("three")
+    assert train.main([*tiny_args, "--members", "3", "--out", str(out)]) == 0
+    (run,) = (out / "AAAUSDT").iterdir()
+    return run
+
+
+def test_a_member_of_three_is_the_single_run_with_its_seed(run_of_three, trained_run):
+    members, (alone,) = read_summary(run_of_three)["members"], read_summary(trained_run)["members"]
+    assert [member["seed"] for member in members] == [0, 1, 2]
+    assert members[0] == alone
+
+
+def test_with_one_member_the_ensembles_metrics_are_its_own(trained_run):
+    summary = read_summary(trained_run)
+    assert summary["metrics"] == summary["ensemble"]["metrics"] == summary["members"][0]["metrics"]
+    assert summary["ensemble"]["params_sha256"] == summary["members"][0]["params_sha256"]
+
+
+def test_the_ensemble_and_its_members_are_files_of_one_format(run_of_three):
+    summary = read_summary(run_of_three)
+    ensemble = load_policy(run_of_three / "best" / FILE_NAME)
+    assert (ensemble.seeds, ensemble.sha256) == ((0, 1, 2), summary["ensemble"]["params_sha256"])
+    for member in summary["members"]:
+        alone = load_policy(run_of_three / "best" / f"member_{member['seed']}.safetensors")
+        assert (alone.seeds, alone.sha256) == ((member["seed"],), member["params_sha256"])
+
+
+def test_there_is_a_record_for_every_member_and_update(run_of_three):
+    updates = [(r["seed"], r["update"]) for r in records(run_of_three) if "train/kl" in r]
+    assert sorted(updates) == [(seed, update) for seed in range(3) for update in range(1, 5)]
+
+
+def test_several_members_are_shown_with_median_and_spread(run_of_three, capsys):
+    from jtf.console import Terminal, print_members
+    from jtf.results.results import read_result
+
+    result = read_result(run_of_three)
+    print_members(Terminal(width=120), result)
+    returns = sorted(member.metrics["test"].total_return for member in result.members)
+    line = next(row for row in capsys.readouterr().out.splitlines() if "test return" in row)
+    assert [cell.strip() for cell in line.split("│")[5:8]] == [f"{returns[k]:.1%}" for k in (1, 0, 2)]
