@@ -8,7 +8,7 @@ from typing import Any
 
 _HOME = {
     "RunResult": "results.results",
-    "fit": "fit",
+    "fit": "run",
     "load_bars": "data",
     "read_result": "results.results",
 }

@@ -137,7 +137,7 @@ class ValidationPass(NamedTuple):
     held: Array
     """bool, the decision was HOLD."""
     traded: Array
-    """bool, something was filled."""
+    """bool, the order filled."""
     counts: Array
     """bool, a decision was made: the row is in a stretch and the account was not ruined."""
 
@@ -192,7 +192,7 @@ def trade_once(decide: Decide, market: Market, params: EnvParams) -> ValidationP
             losses=jnp.maximum(-pnl, 0.0),
             trades=jnp.where(counts, result.info.trades_closed, 0),
             held=counts & (action == HOLD),
-            traded=counts & (result.info.traded_notional > 0),
+            traded=counts & (result.info.fill_price > 0),
             counts=counts,
         )
         return (following, alive & ~(counts & result.terminated)), entry

@@ -19,7 +19,7 @@ class SplitConfig:
     validation: float = 0.15
     """Share of the bars that choose the best checkpoint."""
     embargo: int | None = None
-    """Bars left out before validation and before test. None: window + 16."""
+    """Bars left out before validation and before test. Default: window + 16."""
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from rich.console import Console
 from jtf.config import parse_config
 from jtf.console import Terminal, print_members, print_result
 from jtf.errors import EXIT_INTERRUPTED, run_command
-from jtf.fit import Interrupted, run_task
 from jtf.reporter import ConsoleReporter
 from jtf.results.run_directory import last_checkpoint
+from jtf.run import Interrupted, run_task
 from jtf.task import notes, prepare
 
 

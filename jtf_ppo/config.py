@@ -52,7 +52,7 @@ class PPOConfig:
     """How the row engine applies the window layer: gathered windows, convolution, or overlap-save Fourier products.
     Default: gather on a GPU, fft on a CPU."""
     hidden_sizes: tuple[int, ...] | None = None
-    """Widths of the trunk. None: 512 256 128 on a GPU, 256 128 on a CPU."""
+    """Widths of the trunk. Default: 512 256 128 on a GPU, 256 128 on a CPU."""
     precision: Precision = "auto"
     """Type of the inputs of the trunk's matrix products. Products accumulate in float32; the heads are float32.
     Default: bfloat16 on a GPU, float32 on a CPU."""
@@ -65,9 +65,9 @@ class PPOConfig:
     weight_decay: float = 0.0
     """Decoupled weight decay of the first layer's kernel."""
     validation_interval: int | None = None
-    """Updates between validations; 0 is never. None: about ten in a run."""
+    """Updates between validations; 0 is never. Default: about ten in a run."""
     checkpoint_interval: int | None = None
-    """Updates between checkpoints; 0 is never. None: at every validation."""
+    """Updates between checkpoints; 0 is never. Default: at every validation."""
     patience: int = 0
     """Validations without a better score after which training stops; 0 is off."""
     seed: int = 0

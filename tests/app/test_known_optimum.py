@@ -147,8 +147,8 @@ def test_the_signal_column_has_unit_deviation_and_stands_alone(known, name):
 def test_distractors_have_the_deviation_asked_for():
     market = MARKETS["regime"](3_000, unseen_bars=1_000, distractor=0.5).natural
     others = np.array(market.column_names)[: market.features.shape[1]] != SIGNAL_COLUMN
-    np.testing.assert_allclose(np.std(market.features, axis=0)[others], 0.5, atol=0.05)
-    np.testing.assert_allclose(np.std(market.context, axis=0), 0.5, atol=0.05)
+    np.testing.assert_allclose(np.std(np.asarray(market.features), axis=0)[others], 0.5, atol=0.05)
+    np.testing.assert_allclose(np.std(np.asarray(market.context), axis=0), 0.5, atol=0.05)
 
 
 def test_next_bar_shows_the_sign_of_the_next_return(known):

@@ -103,10 +103,14 @@ def test_a_last_record_cut_off_by_a_kill_is_dropped(killed_log):
 
 def test_a_resumed_run_goes_on_after_a_record_cut_off_by_a_kill(killed_log):
     log = MetricsLog(killed_log)
-    log.write({"update": 3, "a": 0.5})
+    log.write([{"seed": 0, "update": 3, "a": 0.5}])
     log.close()
     lines = (killed_log / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [{"update": n, "a": a} for n, a in ((1, 1.0), (2, None), (3, 0.5))]
+    assert [json.loads(line) for line in lines] == [
+        {"update": 1, "a": 1.0},
+        {"update": 2, "a": None},
+        {"seed": 0, "update": 3, "a": 0.5},
+    ]
 
 
 def test_a_damaged_record_in_the_middle_is_named_by_its_line(tmp_path):

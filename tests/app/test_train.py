@@ -182,7 +182,7 @@ def small_synthetic_market(monkeypatch):
     cut = {name: getattr(whole, name)[:1_000] for name in ("bars", "drift", "noise_scale", "forecast")}
     market = replace(whole, **cut)
     monkeypatch.setattr("jtf.data.synthetic.synthetic_bars", lambda symbol, asset_class: market.bars)
-    monkeypatch.setattr("jtf.fit.synthetic_market", lambda symbol, asset_class: market)
+    monkeypatch.setattr("jtf.run.synthetic_market", lambda symbol, asset_class: market)
 
 
 def test_synthetic_bars_are_said_to_be_synthetic_everywhere(small_synthetic_market, compile_cache, capsys, tmp_path):
@@ -228,7 +228,7 @@ def test_a_read_only_folder_is_one_sentence(tiny_args, capsys, monkeypatch):
     def refuse(*args):
         raise PermissionError(13, "Permission denied", "/nowhere/AAAUSDT")
 
-    monkeypatch.setattr("jtf.fit.create_run", refuse)
+    monkeypatch.setattr("jtf.run.create_run", refuse)
     assert train.main(tiny_args) == 2
     assert "access to '/nowhere/AAAUSDT' is denied" in capsys.readouterr().err
 
