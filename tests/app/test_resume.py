@@ -44,8 +44,14 @@ def test_an_interrupted_run_names_its_last_checkpoint(stopped_run):
     assert summary["last_checkpoint"] == str(last_checkpoint(stopped_run)) == str(stopped_run / "checkpoints" / "2")
 
 
-def test_signal_handlers_are_as_before_after_a_run(stopped_run):
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+def test_signal_handlers_are_as_before_after_a_run():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell ignores it for what runs behind.
+    try:
+        with train.StopRequest():
+            assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_half_a_run_resumed_equals_the_whole_run(copy_of_stopped, trained_run):
