@@ -32,6 +32,7 @@ from jtf.results.run_directory import (
     read_config,
     read_summary,
     run_lock,
+    write_atomically,
     write_json,
 )
 from jtf.results.verdict import judge
@@ -115,15 +116,15 @@ def run_task(
     with ExitStack() as held:
         if task.config.resume is not None:
             directory = task.config.resume
+            held.enter_context(run_lock(directory))  # First: another process may finish the run meanwhile.
             refuse_resume(task, directory)
-            held.enter_context(run_lock(directory))
         else:
             directory = create_run(task.config.out, task.config.symbol)
             held.enter_context(run_lock(directory))
             task = keep_bars(task, directory) if from_memory else task
             write_json(directory / CONFIG, config_record(task))
-        reporter.started(task, directory)
         try:
+            reporter.started(task, directory)
             result = learn(task, directory, reporter, should_stop)
         except BaseException as error:
             record_failure(task, directory, started, error)
@@ -152,7 +153,7 @@ def keep_bars(task: Task, directory: Path) -> Task:
     """Write bars that came from memory into the run and return the task that names them."""
     columns = {name: getattr(task.bars, name) for name in ("open", "high", "low", "close", "volume")}
     path = (directory / BARS).resolve()
-    pd.DataFrame(columns, index=task.bars.timestamps.rename("timestamp")).to_parquet(path)
+    write_atomically(path, pd.DataFrame(columns, index=task.bars.timestamps.rename("timestamp")).to_parquet())
     return replace(task, config=replace(task.config, data=path))
 
 
@@ -300,7 +301,7 @@ def learner_summary(result: TrainResult, started: float) -> dict[str, Any]:
 
 def record_failure(task: Task, directory: Path, started: float, error: BaseException) -> None:
     """Leave a summary of a run that was broken off, if the disk still takes one."""
-    status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    status = "interrupted" if isinstance(error, (KeyboardInterrupt, BrokenPipeError)) else "failed"
     summary = base_summary(task, directory, started, status) | {"reason": str(error) or status}
     try:
         write_json(directory / SUMMARY, summary)

@@ -6,11 +6,12 @@ The checks and their bounds are those of `jtf.known_optimum.checks`.
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from jtf.errors import run_command
 from jtf.flags import parse_flags
 from jtf.known_optimum.checks import FULL, SHORT, CheckResult, run_check
+from jtf.results.run_directory import json_ready
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def run(config: SelftestConfig) -> int:
         if not config.json:
             print(result_line(result), flush=True)
     if config.json:
-        print(json.dumps([asdict(result) for result in results], indent=1))
+        print(json.dumps(json_ready(results), indent=1))
     return 0 if all(result.passed for result in results) else 1
 
 

@@ -24,8 +24,8 @@ SHORT = " --ppo.total-steps 1024 --ppo.num-envs 8 --ppo.hidden-sizes 8 --ppo.upd
 """Added to the training commands of the README, which are otherwise run as they are written."""
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
 def table_rows(page: str) -> list[list[str]]:
@@ -62,10 +62,10 @@ def test_the_readmes_commands_run_from_an_empty_folder(readme_folder):
     assert len(list(summary.parent.glob("backtests/*/trades.csv"))) == 2
 
 
-@pytest.mark.parametrize("number", range(len(blocks("python"))))
-def test_the_readmes_python_runs(readme_folder, number):
+@pytest.mark.parametrize("code", [*blocks("python"), *blocks("python", (ROOT / "docs/python.md").read_text())])
+def test_the_python_of_the_pages_runs(readme_folder, code):
     done = subprocess.run(
-        [sys.executable, "-c", blocks("python")[number]],
+        [sys.executable, "-c", code],
         cwd=readme_folder,
         capture_output=True,
         text=True,
