@@ -20,6 +20,8 @@ from jtf.results.run_directory import write_atomically
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- output: (?P<command>.+?) -->\n).*?(<!-- /output -->)", re.DOTALL)
 PROGRESS = re.compile(r"\| update (\d+)/(\d+) \|")
+PICTURE = ROOT / "docs" / "images" / "equity.png"
+"""The equity of the first run that the pages start on CLSK."""
 SHOWN = 2
 """Lines of progress shown from the start of a training; the last one is shown too."""
 
@@ -73,6 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         written = {
             page: with_outputs(page.read_text(), lambda command: run_in(Path(folder), command)) for page in pages
         }
+        pictures = sorted(Path(folder).glob("runs/CLSK/*/equity.png"))
+        if pictures:
+            write_atomically(PICTURE, pictures[0].read_bytes())
     for page, text in written.items():
         write_atomically(page, text)
     return 0

@@ -12,6 +12,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -119,13 +120,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     rows = []
     with shared_compilations():
-        for setting in args.settings:
-            for seed in args.seeds:
-                print(f"{setting}, seed {seed}", flush=True)
-                if args.real is None:
-                    rows.append(known_row(args, setting, seed))
-                else:
-                    rows += [real_row(args, setting, seed, symbol) for symbol in args.symbols]
+        for setting, seed in product(args.settings, args.seeds):
+            print(f"{setting}, seed {seed}", flush=True)
+            if args.real is None:
+                rows.append(known_row(args, setting, seed))
+            else:
+                rows += [real_row(args, setting, seed, symbol) for symbol in args.symbols]
     report("regularisation", medians(rows), args, details=rows)
     if args.real is None and not args.no_write:
         draw(rows, args.picture)

@@ -231,16 +231,15 @@ def _build(cls: type, values: dict[str, Any], nested: dict[str, type], where: st
     unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
     if unknown:
         raise UserError(f"{where} has settings this version does not know ({', '.join(unknown)}); train anew.")
-    built = {}
-    for name, value in values.items():
+
+    def read(name: str, value: Any) -> Any:
         if name in nested:
-            value = _build(nested[name], value, nested, where)
-        elif name in PATHS and value is not None:
-            value = Path(value)
-        elif isinstance(value, list):
-            value = tuple(value)
-        built[name] = value
-    return cls(**built)
+            return _build(nested[name], value, nested, where)
+        if name in PATHS and value is not None:
+            return Path(value)
+        return tuple(value) if isinstance(value, list) else value
+
+    return cls(**{name: read(name, value) for name, value in values.items()})
 
 
 def _read_settings(file: Path) -> RunConfig:

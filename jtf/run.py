@@ -182,6 +182,7 @@ def learn(task: Task, directory: Path, reporter: Reporter, should_stop: Callable
                 directory=directory,
                 start_from=start_from(task, directory),
                 identity=task.identity,
+                on_start=lambda: reporter.started(task, directory),
                 on_update=on_update,
                 on_validation=on_validation,
                 should_stop=should_stop,

@@ -1,4 +1,4 @@
-"""jtf_ppo: the learner. Networks, advantage, loss, optimiser, checkpoints; it knows no market."""
+"""jtf_ppo: the learner. Networks, advantage, loss, optimiser, checkpoints; environments only by a small protocol."""
 
 from jtf_ppo.config import PPOConfig, resolve
 from jtf_ppo.errors import CheckpointError, ConfigError, DivergedError, LearnerError

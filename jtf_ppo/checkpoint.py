@@ -34,7 +34,7 @@ class CheckpointStore:
     ----------
     directory: created on the first save; each checkpoint is a folder named by its update.
     keep: newest checkpoints kept.
-    identity: names what the checkpoints belong to (layout, data); compared at load.
+    identity: names what the checkpoints belong to (observation, data); compared at load.
     """
 
     def __init__(self, directory: Path, keep: int = KEEP, identity: dict[str, str] | None = None):
@@ -170,7 +170,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _without_empty(tree: Any) -> Any:
-    """`tree` with None for arrays without elements (a layout without context has one), which Orbax cannot save."""
+    """`tree` with None for arrays without elements (a network without context has one), which Orbax cannot save."""
     return jax.tree.map(lambda leaf: leaf if leaf.size else None, tree)
 
 

@@ -81,8 +81,8 @@ def is_noisy(config: PPOConfig) -> bool:
     """Whether training passes differ from the rollout's by noise or dropout.
 
     The probability ratio must then compare both policies under the *same* noise: against the noiseless probabilities of
-    the rollout most ratios leave the clip range by noise alone, and the policy stops sharpening (*regime* market:
-    normalised score 0.66 instead of 0.91).
+    the rollout most ratios leave the clip range by noise alone, and the policy stops sharpening (normalised
+    score 0.66 instead of 0.91 where a slow drift shows through noise).
     """
     return bool(config.feature_noise or config.context_noise or config.dropout)
 

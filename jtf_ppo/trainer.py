@@ -53,6 +53,7 @@ def train(
     directory: Path | None = None,
     start_from: Path | None = None,
     identity: dict[str, str] | None = None,
+    on_start: Callable[[], None] | None = None,
     on_update: OnUpdate | None = None,
     on_validation: OnValidation | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -71,6 +72,7 @@ def train(
     directory: takes ``checkpoints/``; None keeps nothing.
     start_from: a run directory; go on from its newest checkpoint, bit for bit where it is this run's own.
     identity: what the checkpoints belong to; a mismatch at resume raises `CheckpointError`.
+    on_start: called when checkpoints were read and before the program is compiled.
     on_update: called after an update with one record of plain floats for each member that took it.
     on_validation: called with the records, the best parameters so far by seed (nested dicts of NumPy arrays) and,
         record by record, whether this one is the best of its member.
@@ -88,6 +90,8 @@ def train(
     if start_from is not None:
         parent = CheckpointStore(start_from / "checkpoints", identity=identity)
         groups = _restored(parent, groups, devices)
+    if on_start is not None:
+        on_start()
     programs = _compile(learner, groups[0], data, validation if config.validation_interval else None, devices)
     clock = Clock(config, programs.compile_seconds)
     run = Run(config, groups, programs, store, clock, data)

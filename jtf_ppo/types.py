@@ -57,7 +57,7 @@ class Timestep(NamedTuple):
 class Environment:
     """A batched environment as pure functions of `data`; hashable, so that it can be a static jit argument.
 
-    `data` is a pytree (market, parameters) that travels as an argument: nothing big is ever captured.
+    `data` is a pytree that travels as an argument: nothing big is ever captured.
     """
 
     num_actions: int

@@ -94,5 +94,5 @@ def table_fills(table: pd.DataFrame) -> Iterator[tuple[str, Fill]]:
         yield segment, Fill(bar, signs[side], *rest)
 
 
-def _padded(values: np.ndarray, size: int, filler: float = np.nan) -> np.ndarray:
-    return np.append(values.astype(np.float64), np.full(size - len(values), filler))
+def _padded(values: np.ndarray, size: int, missing: float = np.nan) -> np.ndarray:
+    return np.append(values.astype(np.float64), np.full(size - len(values), missing))
