@@ -12,7 +12,7 @@ import pytest
 import jtf
 from jtf.data import load_bars
 from jtf.errors import UserError
-from jtf.models.policy import Policy
+from jtf.models.policy import Policy, member_outputs
 from jtf.models.policy_file import FILE_NAME, save_policy
 from jtf.results.evaluation import evaluate
 from jtf.results.provenance import seen_spans
@@ -20,7 +20,7 @@ from jtf.results.results import MemberResult, RunResult, measure, read_result, w
 from jtf.results.tables import PROBABILITIES, table_fills, trade_table
 from jtf.results.trades import trades_from_fills
 from jtf.results.verdict import Verdict
-from jtf.splits import SplitConfig, split_bars
+from jtf.splits import SplitConfig, split
 from jtf_env.actions import HOLD
 from jtf_env.mirror.backtest import replay, run_backtest
 from jtf_env.params import make_params
@@ -38,14 +38,14 @@ def bars(bars_folder):
 def policy(bars) -> Policy:
     """A policy that takes every action often, of an asset that may be sold short, with a stop."""
     base = replace(random_policy(), env_params=make_params("us_equity", stop_loss=0.02))
-    usual = base.logits(base.market(bars))[200:].mean(axis=0)
-    head = base.params["policy"] | {"bias": base.params["policy"]["bias"] - usual}
-    return replace(base, params=base.params | {"policy": head})
+    usual = member_outputs(base.members[0], base.market(bars)).logits[200:].mean(axis=0)
+    head = base.members[0]["policy"] | {"bias": base.members[0]["policy"]["bias"] - usual}
+    return replace(base, members=(base.members[0] | {"policy": head},))
 
 
 @pytest.fixture(scope="module")
 def segments(bars, policy):
-    return split_bars(len(bars), policy.layout.first_bar(WINDOW), WINDOW, SplitConfig())
+    return split(len(bars), policy.layout.first_bar(WINDOW), WINDOW, SplitConfig()).segments
 
 
 @pytest.fixture(scope="module")
@@ -162,8 +162,8 @@ def test_results_of_another_policy_than_the_runs_say_that_they_are_stale(result,
     write_results(folder, result)
     save_policy(policy, tmp_path / "best" / FILE_NAME)
     assert read_result(folder).notes == result.notes
-    changed = policy.params | {"value": {"kernel": np.zeros((4, 1)), "bias": np.zeros(1)}}
-    save_policy(replace(policy, params=changed), tmp_path / "best" / FILE_NAME)
+    changed = policy.members[0] | {"value": {"kernel": np.zeros((4, 1)), "bias": np.zeros(1)}}
+    save_policy(replace(policy, members=(changed,)), tmp_path / "best" / FILE_NAME)
     assert "Stale" in read_result(folder).notes[-1]
 
 
@@ -175,7 +175,7 @@ def test_a_folder_without_results_is_refused_in_one_sentence(tmp_path):
 
 def test_a_position_open_at_the_end_is_a_note_with_what_closing_would_cost(bars, policy, market, segments):
     params = replace(policy.env_params, stop_loss=0.0)
-    held = replace(policy, params=policy.params | {"policy": always(3)}, env_params=params)
+    held = replace(policy, members=(policy.members[0] | {"policy": always(3)},), env_params=params)
     measured = measure(held, bars, market, {"test": segments["test"]})
     (trade,) = measured.trades.to_dict("records")
     assert trade["open_at_end"] and measured.metrics["test"].num_trades == 0
@@ -193,7 +193,7 @@ def always(action: int) -> dict[str, np.ndarray]:
 
 
 def test_standing_aside_leaves_empty_tables_that_can_be_read(bars, policy, market, segments, tmp_path):
-    aside = replace(policy, params=policy.params | {"policy": always(HOLD)})
+    aside = replace(policy, members=(policy.members[0] | {"policy": always(HOLD)},))
     measured = measure(aside, bars, market, {"test": segments["test"]})
     written = write_results(tmp_path, RunResult.from_measured(measured, symbol="X", summary={"status": "finished"}))
     found = read_result(tmp_path)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from jtf.selftest import FULL, SHORT, describe, run_check
+from jtf.known_optimum.checks import FULL, SHORT, run_check
+from jtf.selftest import result_line
 
 
 def name(check):
@@ -10,13 +11,13 @@ def name(check):
 
 
 @pytest.mark.parametrize("check", SHORT, ids=name)
-def test_a_short_training_passes_the_exam(check):
+def test_a_short_training_passes_the_check(check):
     result = run_check(check, range(1))
-    assert result.passed, describe(result)
+    assert result.passed, result_line(result)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("check", FULL, ids=name)
 def test_the_median_of_five_seeds_reaches_the_bound_of_the_design(check):
     result = run_check(check, range(5))
-    assert result.passed, describe(result)
+    assert result.passed, result_line(result)

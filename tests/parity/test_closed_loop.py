@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jtf.data import load_bars
-from jtf.models.policy import Policy, trunk_outputs
+from jtf.models.policy import Policy
 from jtf_env.errors import InputError
 from jtf_env.layouts import GROUPS, Layout, get_layout
 from jtf_env.mirror import environment as mirror
@@ -36,15 +36,13 @@ def test_asking_bar_by_bar_equals_all_rows_at_once_on_a_year_of_real_bars(real_d
     scaler = fit_scaler(natural.features, natural.context, layout.warmup)
     params = make_params("crypto", stop_loss=0.02, take_profit=0.05, max_drawdown=1.0, allow_short=True, fee=0.0)
     policy = Policy(
-        params=random_params(np.random.default_rng(0), 51, 7), scaler=scaler, symbol="BTCUSDT", layout=layout,
-        window=WINDOW, env_params=params, bars_per_year=35_040.0,
+        members=(random_params(np.random.default_rng(0), 51, 7),), seeds=(0,), scaler=scaler, symbol="BTCUSDT",
+        layout=layout, window=WINDOW, env_params=params, bars_per_year=35_040.0,
     )  # fmt: skip
     market = policy.market(bars)
 
     def decide(observation: Observation) -> int:
-        rows = slice(observation.row - WINDOW + 1, observation.row + 1)
-        table, context = market.features[rows], market.context[rows]
-        return int(trunk_outputs(policy.params, table, context, WINDOW - 1, head="policy")[-1].argmax())
+        return int(policy.probabilities_at(market, observation).argmax())
 
     slow, fast = (run_backtest(market, one, params) for one in (decide, policy.decider(market)))
     for name in ("actions", "equity", "levels", "units", "costs"):
