@@ -124,7 +124,6 @@ def run_task(
             task = keep_bars(task, directory) if from_memory else task
             write_json(directory / CONFIG, config_record(task))
         try:
-            reporter.started(task, directory)
             result = learn(task, directory, reporter, should_stop)
         except BaseException as error:
             record_failure(task, directory, started, error)
