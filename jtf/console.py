@@ -68,7 +68,7 @@ class LiveLine:
         """Show one validation, and keep a line of it on the screen."""
         self._latest |= medians(records)
         self._live.update(Text(self.line()))
-        best = f"  * best of {sum(improved)} members" if self._members > 1 else "  * best"
+        best = f"  * best for {sum(improved)} of {self._members}" if self._members > 1 else "  * best"
         self._console.print(Text(self.line() + (best if any(improved) else "")), soft_wrap=True)
 
     def line(self) -> str:
@@ -159,21 +159,24 @@ def print_members(console: Console, result: RunResult) -> None:
     """Print one line a member, and median and spread of what they did, where there are several."""
     if len(result.members) < 2:
         return
-    console.print("members alone, in per cent or as ratios; the policy above is their ensemble", style="bold")
-    table = Table()
-    rows = {
-        "best update": ("", lambda member: member.best_update),
-        "validation return": (".1%", lambda member: member.metrics["validation"].total_return),
-        "test return": (".1%", lambda member: member.metrics["test"].total_return),
-        "test sharpe": (".2f", lambda member: member.metrics["test"].sharpe),
-        "test trades": ("", lambda member: member.metrics["test"].num_trades),
+    columns: dict[str, list[Any]] = {
+        "best update": [member.best_update for member in result.members],
+        "validation return": [member.metrics["validation"].total_return for member in result.members],
+        "test return": [member.metrics["test"].total_return for member in result.members],
+        "test sharpe": [member.metrics["test"].sharpe for member in result.members],
+        "test trades": [member.metrics["test"].num_trades for member in result.members],
     }
-    for name in ("", *(f"seed {seed}" for seed in result.seeds), "median", "least", "most"):
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
-    for name, (spec, value) in rows.items():
-        values = [value(member) for member in result.members]
-        known = [x for x in values if x is not None] or [math.nan]
-        table.add_row(name, *(number(x, spec) for x in (*values, median(known), min(known), max(known))))
+    console.print("members alone (the policy above is their ensemble)", style="bold")
+    table = Table()
+    table.add_column("", no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="right")
+    specs = [".1%" if name.endswith("return") else ".2f" if name.endswith("sharpe") else "g" for name in columns]
+    for index, seed in enumerate(result.seeds):
+        table.add_row(f"seed {seed}", *map(number, [values[index] for values in columns.values()], specs))
+    for name, summary in {"median": median, "least": min, "most": max}.items():
+        known = [[x for x in values if x is not None] or [math.nan] for values in columns.values()]
+        table.add_row(name, *map(number, map(summary, known), specs))
     console.print(table)
 
 
