@@ -1,7 +1,7 @@
 """What a person sees: the start, one live line while training, the result as a table. No JAX."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from statistics import median
 from typing import Any
@@ -174,9 +174,10 @@ def print_members(console: Console, result: RunResult) -> None:
     specs = [".1%" if name.endswith("return") else ".2f" if name.endswith("sharpe") else "g" for name in columns]
     for index, seed in enumerate(result.seeds):
         table.add_row(f"seed {seed}", *map(number, [values[index] for values in columns.values()], specs))
-    for name, summary in {"median": median, "least": min, "most": max}.items():
+    summaries: dict[str, Callable[[list[Any]], Any]] = {"median": median, "least": min, "most": max}
+    for name, summary in summaries.items():
         known = [[x for x in values if x is not None] or [math.nan] for values in columns.values()]
-        table.add_row(name, *map(number, map(summary, known), specs))
+        table.add_row(name, *map(number, [summary(values) for values in known], specs))
     console.print(table)
 
 

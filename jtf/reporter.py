@@ -97,8 +97,7 @@ def announce(console: Console, task: Task, directory: Path) -> None:
             ("minibatch", f"{minibatch(task)}, {learner.update_epochs} epochs"),
             ("validation", every(learner.validation_interval)),
             ("checkpoint", every(learner.checkpoint_interval)),
-            ("members", f"{config.members}, seeds {task.seeds[0]} to {task.seeds[-1]}" if config.members > 1 else "1"),
-            ("seed", learner.seed),
+            ("seed" if config.members == 1 else "seeds", ", ".join(map(str, task.seeds))),
             ("run", directory),
         ],
     )  # fmt: skip
