@@ -5,6 +5,7 @@ Nothing here returns to Python inside an update, and nothing depends on how many
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -52,7 +53,8 @@ class Learner(NamedTuple):
     update: Callable[[TrainState, Hyper, PyTree], tuple[TrainState, dict[str, Array]]]
     """``(state, hyper, data) -> (state, metrics)``: one rollout and its epochs."""
     evaluate: Callable[[nnx.State], PolicyFunctions]
-    """``params -> functions`` of the network with these parameters."""
+    """``params -> functions`` of the network with these parameters, in float32 whatever precision it learns in: what is
+    validated decides as what is deployed."""
 
 
 def make_learner(env: Environment, config: PPOConfig) -> Learner:
@@ -66,7 +68,7 @@ def _make_learner(env: Environment, config: PPOConfig) -> Learner:
     return Learner(
         partial(_init, env, config),
         partial(_update, env, config, graph),
-        partial(_evaluate, env, config, graph),
+        partial(_evaluate, env, config, network_graph(env, replace(config, precision="float32"))),
     )
 
 
