@@ -24,7 +24,9 @@ from jtf.splits import SplitConfig, split
 from jtf_env.actions import HOLD
 from jtf_env.mirror.backtest import replay, run_backtest
 from jtf_env.params import make_params
+from jtf_env.scaler import Scaler
 from tests.app.test_inference import WINDOW, random_policy
+from tests.parity import test_closed_loop as closed_loop
 
 TABLES = ("curves", "fills", "trades")
 
@@ -235,3 +237,25 @@ def test_every_column_of_the_files_is_documented(written):
         section = page.split(f"## {name}.")[1].split("## ")[0]
         documented = set(re.findall(r"\w+", section))
         assert set(getattr(written, name).columns) - set(PROBABILITIES[1:-1]) <= documented, name
+
+
+def test_a_policy_that_reads_its_account_is_measured_in_a_closed_loop(bars, segments, tmp_path):
+    layout, window = closed_loop.TOY, closed_loop.WINDOW
+    params, scaler = closed_loop.random_params(np.random.default_rng(1), 6, 6), Scaler(np.zeros(6), np.ones(6))
+    policy = Policy(
+        members=(params,), seeds=(0,), scaler=scaler, symbol="AAAUSDT",
+        layout=layout, window=window, bars_per_year=35_040.0, env_params=make_params("us_equity"),
+    )  # fmt: skip
+    market = policy.market(bars)
+    measured = measure(policy, bars, market, {"test": segments["test"]})
+    backtest = run_backtest(
+        market,
+        lambda observation: int(policy.probabilities_at(market, observation).argmax()),
+        policy.env_params,
+        segments["test"].start,
+        segments["test"].stop,
+    )
+    np.testing.assert_array_equal(measured.curves["equity"], backtest.equity)
+    assert not measured.curves.filter(like="p_").shape[1] and len(measured.fills) > 1
+    written = write_results(tmp_path, RunResult.from_measured(measured, symbol="X", summary={"status": "finished"}))
+    pd.testing.assert_frame_equal(read_result(tmp_path).curves, written.curves)
