@@ -16,9 +16,10 @@ from jtf.data import load_bars
 from jtf.data.synthetic import synthetic_market
 from jtf.errors import UserError
 from jtf.flags import errors_name_flags
-from jtf.models.policy import Params, params_sha256
+from jtf.models.policy import Params, Policy, params_sha256
 from jtf.models.policy_file import FILE_NAME, save_policy
 from jtf.reporter import Reporter, Silent
+from jtf.results.evaluation import evaluate
 from jtf.results.metrics import Metrics
 from jtf.results.provenance import seen_spans
 from jtf.results.results import MemberResult, RunResult, measure, write_results
@@ -39,6 +40,7 @@ from jtf.results.verdict import judge
 from jtf.splits import SplitConfig
 from jtf.task import Task, bars_settings, config_record, data_record, device_name, make_policy, notes, prepare
 from jtf_env.bars import Bars
+from jtf_env.mirror.market import Market
 from jtf_ppo import PPOConfig, TrainResult, train
 from jtf_ppo.errors import LearnerError
 from jtf_ppo.types import Metrics as Record
@@ -215,10 +217,10 @@ def conclude(task: Task, result: TrainResult, directory: Path, started: float) -
     market = policy.market(task.bars)
     spans = seen_spans(task.segments, task.bars.timestamps)
     measured = measure(policy, task.bars, market, task.segments, spans)
-    members = []
-    for index, member in enumerate(sound):
-        alone = measured if len(sound) == 1 else measure(policy.member(index), task.bars, market, task.segments, spans)
-        members.append(MemberResult(member.seed, params_sha256(member.best_params), member.best_update, alone.metrics))
+    members = [
+        MemberResult(member.seed, params_sha256(member.best_params), member.best_update, metrics)
+        for member, metrics in zip(sound, member_metrics(task, policy, market), strict=True)
+    ]
     verdict = judge(measured.metrics, measured.baselines["test"], task.synthetic)
     lost = [
         f"Member {seed} diverged and is not part of the ensemble." for seed in task.seeds if seed not in policy.seeds
@@ -234,6 +236,16 @@ def conclude(task: Task, result: TrainResult, directory: Path, started: float) -
         summary=summary | {"ensemble": {"params_sha256": policy.sha256, "metrics": measured.metrics}},
     )
     return write_results(directory, run)
+
+
+def member_metrics(task: Task, policy: Policy, market: Market) -> list[dict[str, Metrics]]:
+    """Return what every member of `policy` does alone on every segment of `market`, its tables of the task's bars."""
+    deciders = [policy.member(index).decider(market) for index in range(len(policy.members))]
+    per_year = task.bars.bars_per_year
+    return [
+        {name: evaluate(decide, market, task.params, part, per_year)[0] for name, part in task.segments.items()}
+        for decide in deciders
+    ]
 
 
 def known_optimum(task: Task, metrics: dict[str, Metrics]) -> dict[str, dict[str, float | None]] | None:
