@@ -171,8 +171,12 @@ def parse_config(args: Sequence[str] | None = None, prog: str = "jtf train") -> 
     if first.continue_from is not None:
         return _like_run(first.continue_from, "continue_from", args, prog)
     stored = _read_settings(first.config) if first.config is not None else RunConfig()
-    steps = stored.ppo.total_steps if first.config and first.mode == RunConfig.mode else MODE_STEPS[first.mode]
-    default = replace(stored, config=first.config, ppo=replace(stored.ppo, total_steps=steps))
+    length: dict[str, Any] = {}
+    if first.config is None or any(token.partition("=")[0] == "--mode" for token in args):
+        # Another length of the run: what followed from the stored one is chosen anew.
+        length = {"total_steps": MODE_STEPS[first.mode], "validation_interval": None, "checkpoint_interval": None}
+        length |= {"num_envs": None, "minibatch_size": None}
+    default = replace(stored, config=first.config, ppo=replace(stored.ppo, **length))
     config = parse_flags(RunConfig, args, prog, default)
     return check_run_config(replace(config, ppo=replace(config.ppo, seed=config.seed)))
 
@@ -183,8 +187,8 @@ def check_run_config(config: RunConfig) -> RunConfig:
         raise UserError("--symbol is missing; name the symbol to train, e.g. --symbol CLSK.")
     if not SYMBOL.fullmatch(config.symbol):
         raise UserError(f"--symbol {config.symbol!r} is no symbol; use letters, digits and . / - _ = ^, e.g. BRK.B.")
-    if config.members < 1:
-        raise UserError(f"--members {config.members} must be at least 1.")
+    if not isinstance(config.members, int) or config.members < 1:
+        raise UserError(f"--members {config.members} must be a whole number of at least 1.")
     last = config.seed + config.members - 1
     if not 0 <= config.seed <= last <= LARGEST_SEED:
         raise UserError(f"--seed {config.seed} with --members {config.members} must lie in 0..{LARGEST_SEED}.")
@@ -244,8 +248,7 @@ def _build(cls: type, values: dict[str, Any], nested: dict[str, type], where: st
 
 def _read_settings(file: Path) -> RunConfig:
     """Return the settings of a run by its ``config.json``, or its directory; where it lay and ran is left out."""
-    run = file if file.is_dir() else file.parent
-    stored = config_from_dict(read_config(run)["config"], str(run / CONFIG))
+    stored = config_from_dict(read_config(file)["config"], str(file))
     return replace(stored, out=RunConfig.out, config=None, resume=None, continue_from=None)
 
 

@@ -94,8 +94,10 @@ class LiveLine:
 
 
 def medians(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the median of every number over the members; of one member its own numbers."""
-    return {name: median(record[name] for record in records) for name in records[0]}
+    """Return the median of every number over the members that have it; of one member its own numbers."""
+    columns = {name: [record[name] for record in records] for name in records[0]}
+    finite = {name: [value for value in values if math.isfinite(value)] for name, values in columns.items()}
+    return {name: median(values) if values else math.nan for name, values in finite.items()}
 
 
 def action_shares(metrics: dict[str, Any]) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from jtf.config import MODE_STEPS, EnvConfig, LearnerConfig, RunConfig, check_run_config
+from jtf.config import MODE_STEPS, EnvConfig, LearnerConfig, RewardConfig, RunConfig, check_run_config
 from jtf.data import load_bars
+from jtf.data.check import TIMEFRAMES
 from jtf.data.synthetic import synthetic_market
 from jtf.errors import UserError
 from jtf.flags import errors_name_flags
@@ -89,7 +90,11 @@ def fit(
 
 def settings_config(settings: dict[str, Any]) -> RunConfig:
     """Return the configuration with these fields set, each in the group that has it; `UserError` for an unknown one."""
-    groups: dict[str, Any] = {"": RunConfig(), "ppo": LearnerConfig(), "env": EnvConfig(), "split": SplitConfig()}
+    groups: dict[str, Any] = {
+        "": RunConfig(), "ppo": LearnerConfig(), "env": EnvConfig(), "split": SplitConfig(), "reward": RewardConfig(),
+    }  # fmt: skip
+    if unfit := {"resume", "continue_from", "config"} & set(settings):
+        raise UserError(f"fit starts a new run and takes no {unfit.pop()}; use python -m jtf.train for that.")
     mode = settings.get("mode", RunConfig.mode)
     if mode not in MODE_STEPS:
         raise UserError(f"mode={mode!r} is not one of {', '.join(MODE_STEPS)}.")
@@ -99,8 +104,10 @@ def settings_config(settings: dict[str, Any]) -> RunConfig:
         if not homes:
             raise UserError(f"fit has no setting {name!r}; it takes the flags of jtf.train by their field names.")
         value = Path(value) if name in ("out", "data") and value is not None else value
+        value = tuple(value) if isinstance(value, list) else value
         chosen.setdefault(homes[0], {})[name] = value
-    parts = {name: replace(groups[name], **chosen.get(name, {})) for name in ("ppo", "env", "split")}
+    parts = {name: replace(groups[name], **chosen.get(name, {})) for name in ("ppo", "env", "split", "reward")}
+    parts["env"] = replace(parts["env"], reward=parts.pop("reward"))
     config = replace(RunConfig(), **parts | chosen.get("", {}))
     return replace(config, ppo=replace(config.ppo, seed=config.seed))
 
@@ -121,22 +128,23 @@ def run_task(
             held.enter_context(run_lock(directory))  # First: another process may finish the run meanwhile.
             refuse_resume(task, directory)
         else:
+            refuse_continue(task)
             directory = create_run(task.config.out, task.config.symbol)
             held.enter_context(run_lock(directory))
             task = keep_bars(task, directory) if from_memory else task
             write_json(directory / CONFIG, config_record(task))
         try:
             result = learn(task, directory, reporter, should_stop)
+            if result.stopped == "interrupted":
+                summary = base_summary(task, directory, started, "interrupted")
+                write_json(directory / SUMMARY, summary | learner_summary(result, started))
+                return Interrupted(directory)
+            return conclude(task, result, directory, started)
         except BaseException as error:
             record_failure(task, directory, started, error)
             raise
         finally:
             reporter.finished()
-        if result.stopped == "interrupted":
-            summary = base_summary(task, directory, started, "interrupted")
-            write_json(directory / SUMMARY, summary | learner_summary(result, started))
-            return Interrupted(directory)
-        return conclude(task, result, directory, started)
 
 
 def refuse_resume(task: Task, directory: Path) -> None:
@@ -150,12 +158,34 @@ def refuse_resume(task: Task, directory: Path) -> None:
         )
 
 
+def refuse_continue(task: Task) -> None:
+    """Raise `UserError` where the run to lengthen has not finished, kept no checkpoint, or had other bars."""
+    parent = task.config.continue_from
+    if parent is None:
+        return
+    if not (parent / SUMMARY).is_file() or read_summary(parent)["status"] != "finished":
+        raise UserError(f"--continue {parent} has not finished; go on with it by --resume first.")
+    if last_checkpoint(parent) is None:
+        raise UserError(f"--continue {parent} kept no checkpoint; train it with --ppo.checkpoint-interval above 0.")
+    if read_config(parent)["data"]["sha256"] != task.data_sha256:
+        raise UserError(f"--continue {parent} had other bars than those of {task.bars.source}; give its own.")
+
+
 def keep_bars(task: Task, directory: Path) -> Task:
     """Write bars that came from memory into the run and return the task that names them."""
     columns = {name: getattr(task.bars, name) for name in ("open", "high", "low", "close", "volume")}
     path = (directory / BARS).resolve()
     write_atomically(path, pd.DataFrame(columns, index=task.bars.timestamps.rename("timestamp")).to_parquet())
-    return replace(task, config=replace(task.config, data=path))
+    # What the reading of them changed must not be done to them again.
+    read: dict[str, Any] = {
+        "timeframe": {minutes: name for name, minutes in TIMEFRAMES.items()}[task.bars.bar_minutes],
+        "asset_class": task.bars.asset_class,
+        "extended_hours": True,
+        "stamps": "start",
+        "start": None,
+        "end": None,
+    }
+    return replace(task, config=replace(task.config, data=path, **read))
 
 
 def learn(task: Task, directory: Path, reporter: Reporter, should_stop: Callable[[], bool] | None) -> TrainResult:
@@ -204,9 +234,11 @@ def save_best(task: Task, members: dict[int, Params], directory: Path) -> None:
     """Write ``best/policy.safetensors``, the ensemble, and of several members one file of the same format each."""
     (directory / BEST).mkdir(exist_ok=True)
     save_policy(make_policy(task, members), directory / BEST / FILE_NAME)
-    if len(members) > 1:
-        for seed, params in members.items():
-            save_policy(make_policy(task, {seed: params}), directory / BEST / f"member_{seed}.safetensors")
+    alone = {f"member_{seed}.safetensors": seed for seed in members} if len(task.seeds) > 1 else {}
+    for name, seed in alone.items():
+        save_policy(make_policy(task, {seed: members[seed]}), directory / BEST / name)
+    for stale in set(directory.glob(f"{BEST}/member_*")) - {directory / BEST / name for name in alone}:
+        stale.unlink()  # Of a member that diverged since.
 
 
 def conclude(task: Task, result: TrainResult, directory: Path, started: float) -> RunResult:
@@ -301,7 +333,7 @@ def learner_summary(result: TrainResult, started: float) -> dict[str, Any]:
                 "updates": member.updates,
                 "best_update": member.best_update,
                 "skipped_steps": member.skipped_steps,
-                "params_sha256": params_sha256(member.params),
+                "last_params_sha256": params_sha256(member.params),
                 "best_params_sha256": params_sha256(member.best_params),
                 "last_metrics": member.metrics,
                 "best_validation": member.validation,

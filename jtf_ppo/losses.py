@@ -39,9 +39,9 @@ class RowSums(NamedTuple):
     residual_square: Array
     """``[T]`` sum of their squares."""
     values: Array
-    """``[T]`` values of the policy that behaviour_params."""
+    """``[T]`` values of the policy that collected the rollout."""
     log_probs: Array
-    """``[T, A]`` log-probabilities of the policy that behaviour_params."""
+    """``[T, A]`` log-probabilities of the policy that collected the rollout."""
 
 
 MAX_LOG_RATIO = 60.0

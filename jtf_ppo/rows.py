@@ -110,11 +110,11 @@ class Partition(NamedTuple):
         return -(-self.num_blocks // self.size)
 
 
-def partition(usable: int, window: int, minibatch_size: int) -> Partition:
+def partition(num_rows: int, window: int, minibatch_size: int) -> Partition:
     """Return the whole blocks, at least one, that come nearest to `minibatch_size` rows and share the epoch evenly."""
     length = block_length(window)
-    num_blocks = -(-usable // length) + 1
-    wanted = num_blocks if minibatch_size >= usable else max(1, (minibatch_size + length // 2) // length)
+    num_blocks = -(-num_rows // length) + 1
+    wanted = num_blocks if minibatch_size >= num_rows else max(1, (minibatch_size + length // 2) // length)
     num_minibatches = -(-num_blocks // wanted)
     return Partition(length, num_blocks, -(-num_blocks // num_minibatches))
 

@@ -70,7 +70,8 @@ def train(
     config: resolved settings (`jtf_ppo.config.resolve`).
     validation: run every ``config.validation_interval`` updates; its ``score`` picks the best parameters of a member.
     directory: takes ``checkpoints/``; None keeps nothing.
-    start_from: a run directory; go on from its newest checkpoint, bit for bit where it is this run's own.
+    start_from: a run directory; go on from its newest checkpoint, bit for bit where it is this run's own. Patience
+        begins anew where it is another's.
     identity: what the checkpoints belong to; a mismatch at resume raises `CheckpointError`.
     on_start: called when checkpoints were read and before the program is compiled.
     on_update: called after an update with one record of plain floats for each member that took it.
@@ -90,6 +91,9 @@ def train(
     if start_from is not None:
         parent = CheckpointStore(start_from / "checkpoints", identity=identity)
         groups = _restored(parent, groups, devices)
+        if start_from != directory:
+            for member in (member for group in groups for member in group.members):
+                member.worse, member.diverged = 0, False
     if on_start is not None:
         on_start()
     programs = _compile(learner, groups[0], data, validation if config.validation_interval else None, devices)

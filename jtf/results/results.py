@@ -157,11 +157,13 @@ def segment_metrics(
 
 
 def segment_notes(name: str, backtest: Backtest, policy: Policy, bars: Bars) -> list[str]:
-    """Return the sentences on ruin and on a position still open at the end of a segment."""
+    """Return the sentences on ruin, dropped orders, and a position still open at the end of a segment."""
+    dropped = backtest.dropped_orders
+    lost = [f"{dropped:,} orders met untradable bars and were dropped."] if dropped else []
     ruin = ruin_note(backtest, policy.env_params, bars.timestamps)
     last = backtest_trades(backtest, policy.env_params)[-1:]
     left = [open_note(trade, bars.timestamps) for trade in last if trade.open_at_end]
-    return [f"On {name}, {sentence}" for sentence in ([ruin] if ruin else []) + left]
+    return [f"On {name}, {sentence}" for sentence in ([ruin] if ruin else []) + lost + left]
 
 
 def derived_from(policy: Policy, bars: Bars, passes: Mapping[str, Backtest]) -> dict[str, Any]:

@@ -38,8 +38,8 @@ def create_run(out: Path, symbol: str) -> Path:
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """Return ``config.json`` of a run; raise `UserError` where `run` is no run directory."""
-    return _read_json(run / CONFIG, run, ("config", "data", "segments"))
+    """Return ``config.json`` of a run, or one such file; raise `UserError` where `run` is neither."""
+    return _read_json(run if run.is_file() else run / CONFIG, run, ("config", "data", "segments"))
 
 
 def read_summary(run: Path) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def library_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
 
 def git_revision() -> str | None:
     """Return the commit this package was run from, None where it is not run from its own git checkout."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
     command = ["git", "-C", str(root), "rev-parse", "HEAD"]

@@ -59,7 +59,7 @@ def test_half_a_run_resumed_equals_the_whole_run(copy_of_stopped, trained_run):
     resumed, whole = read_summary(copy_of_stopped), read_summary(trained_run)
     for name in ("members", "ensemble", "metrics", "verdict", "steps", "status"):
         assert resumed[name] == whole[name], name
-    for name in ("params_sha256", "best_params_sha256", "updates", "best_update", "stopped"):
+    for name in ("last_params_sha256", "best_params_sha256", "updates", "best_update", "stopped"):
         assert resumed["training"][0][name] == whole["training"][0][name], name
     assert learning(copy_of_stopped) == learning(trained_run)
 
@@ -160,3 +160,10 @@ def test_a_run_that_another_process_writes_is_not_resumed(copy_of_stopped, capsy
     with run_lock(copy_of_stopped):
         assert train.main(["--resume", str(copy_of_stopped)]) == 2
     assert "is being written by process" in capsys.readouterr().err
+
+
+def test_an_unfinished_run_is_not_lengthened(stopped_run, tmp_path, capsys):
+    flags = ["--continue", str(stopped_run), "--total-steps", "4096", "--out", str(tmp_path / "x")]
+    assert train.main(flags) == 2
+    assert "has not finished; go on with it by --resume" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from jtf.errors import UserError
 from jtf.results.run_directory import (
     LOCK,
     MetricsLog,
+    git_revision,
     json_ready,
     read_metrics,
     run_lock,
@@ -153,3 +155,13 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
 def test_json_takes_numpy_numbers_paths_and_tuples():
     value = {"a": float("nan"), "b": (np.float32("inf"), np.int64(3)), "c": Path("x"), 4: "key"}
     assert json_ready(value) == {"a": None, "b": [None, 3], "c": "x", "4": "key"}
+
+
+def test_a_run_from_a_checkout_names_its_commit(monkeypatch, tmp_path):
+    module = tmp_path / "jtf" / "results" / "run_directory.py"
+    module.parent.mkdir(parents=True)
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    monkeypatch.setattr("jtf.results.run_directory.__file__", str(module))
+    assert re.fullmatch("[0-9a-f]{40}", str(git_revision()))

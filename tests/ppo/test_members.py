@@ -93,6 +93,18 @@ def test_a_longer_run_goes_on_from_a_finished_one_and_keeps_its_best(tmp_path):
     assert long.validation["score"] >= short.validation["score"]
 
 
+def test_a_run_that_lost_patience_goes_on_where_it_is_lengthened(tmp_path):
+    config = configured(checkpoint_interval=1, patience=1)
+    flat = Validation(lambda policy, table: {"score": jnp.zeros(())}, CHECK.data)
+    (short,) = train(ENV, TABLE, config, validation=flat, directory=tmp_path / "short").members
+    assert (short.updates, short.stopped) == (2, "patience")
+    longer = replace(config, total_steps=2 * config.total_steps)
+    (long,) = train(
+        ENV, TABLE, longer, validation=flat, directory=tmp_path / "long", start_from=tmp_path / "short"
+    ).members
+    assert (long.updates, long.stopped) == (3, "patience")
+
+
 def test_divergence_of_every_member_ends_the_run():
     poisoned = TABLE._replace(features=TABLE.features.at[:, 0].set(jnp.nan))
     with pytest.raises(DivergedError, match="lower `learning_rate`"):
