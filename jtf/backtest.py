@@ -14,7 +14,7 @@ import pandas as pd
 
 from jtf.console import Terminal, print_notes, print_result
 from jtf.data import BARS_SETTINGS, bars_sha256, load_bars
-from jtf.data.check import notes_on_bars, refuse_bars
+from jtf.data.check import TIMEFRAME_NAMES, notes_on_bars, refuse_bars
 from jtf.data.load import utc_time
 from jtf.errors import UserError, run_command
 from jtf.flags import parse_flags
@@ -85,7 +85,8 @@ def backtest(
             raise UserError("a policy alone has no bars; give bars, or name a run instead of the policy.")
         bars = stored_bars(stored, data=None, cut=False)
     elif isinstance(bars, pd.DataFrame):
-        bars = load_bars(policy.symbol, bars, **stored_settings(stored, cut=False))
+        settings = stored_settings(stored, cut=False) or {"timeframe": TIMEFRAME_NAMES[policy.bar_minutes]}
+        bars = load_bars(policy.symbol, bars, **settings)
     segment = span_segment(bars, policy, start, end)
     return play(policy, bars, {"all": segment}, stored.get("spans"), allow_jumps or trained_with_jumps(stored))
 
@@ -100,11 +101,15 @@ def play(
             f"{bars.source or bars.symbol} has {bars.bar_minutes}-minute bars and the policy was trained on "
             f"{policy.bar_minutes}-minute bars; give bars of that length."
         )
-    measured = measure(policy, bars, policy.market(bars), segments, spans)
+    foreign = bars.symbol != policy.symbol
+    measured = measure(policy, bars, policy.market(bars), segments, None if foreign else spans)
+    other = [f"The bars are of {bars.symbol}, the policy was trained on {policy.symbol}."] if foreign else []
     kind = "synthetic" if bars.source == "synthetic" else "file"
     data = {"kind": kind, "sha256": bars_sha256(bars), "source": bars.source, "bars": len(bars)}
     summary = {"status": "finished", "data": data}
-    return RunResult.from_measured(measured, notes=notes_on_bars(bars), symbol=policy.symbol, summary=summary)
+    return RunResult.from_measured(
+        measured, notes=(*other, *notes_on_bars(bars)), symbol=policy.symbol, summary=summary
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -202,13 +207,13 @@ def span_segment(bars: Bars, policy: Policy, start: str | None, end: str | None,
     """
     check_enough_bars(bars, policy.layout, policy.window)
     first = policy.layout.first_bar(policy.window)
-    segment = Segment(max(first, row_of(bars, start, f"{flag}start", 0)), row_of(bars, end, f"{flag}end", len(bars)))
-    if len(segment) < 2:
+    begin, stop = max(first, row_of(bars, start, f"{flag}start", 0)), row_of(bars, end, f"{flag}end", len(bars))
+    if stop - begin < 2:
         raise UserError(
-            f"{bars.source or bars.symbol} leaves {max(0, len(segment))} bars between {flag}start and {flag}end after "
+            f"{bars.source or bars.symbol} leaves {max(0, stop - begin)} bars between {flag}start and {flag}end after "
             f"{first} bars of warm-up; widen the span or give a longer history."
         )
-    return segment
+    return Segment(begin, stop)
 
 
 def row_of(bars: Bars, time: str | None, name: str, default: int) -> int:

@@ -45,7 +45,8 @@ def run_command(command: Callable[[], int | None]) -> int:
         try:
             return _exit_code(command)
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # A caller may have closed it (``>&-``).
+                sys.stdout.flush()
     except BrokenPipeError:
         # What is still buffered must not fail again while Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import docstring_parser
@@ -31,6 +32,9 @@ def parse_flags(
     A boolean flag takes ``true`` or ``false`` in any case, or stands alone: ``--x``, ``--no-x``.
     """
     tokens = sys.argv[1:] if args is None else args
+    if "--version" in tokens:
+        print(f"jtf {version('jtf')}")
+        raise SystemExit(0)
     registry = ConstructorRegistry()
     registry.struct_rule(_described_struct)
     return tyro.cli(

@@ -13,7 +13,7 @@ import pandas as pd
 
 from jtf.config import MODE_STEPS, EnvConfig, LearnerConfig, RewardConfig, RunConfig, check_run_config
 from jtf.data import load_bars
-from jtf.data.check import TIMEFRAMES
+from jtf.data.check import TIMEFRAME_NAMES
 from jtf.data.synthetic import synthetic_market
 from jtf.errors import UserError
 from jtf.flags import errors_name_flags
@@ -178,7 +178,7 @@ def keep_bars(task: Task, directory: Path) -> Task:
     write_atomically(path, pd.DataFrame(columns, index=task.bars.timestamps.rename("timestamp")).to_parquet())
     # What the reading of them changed must not be done to them again.
     read: dict[str, Any] = {
-        "timeframe": {minutes: name for name, minutes in TIMEFRAMES.items()}[task.bars.bar_minutes],
+        "timeframe": TIMEFRAME_NAMES[task.bars.bar_minutes],
         "asset_class": task.bars.asset_class,
         "extended_hours": True,
         "stamps": "start",

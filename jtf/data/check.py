@@ -22,6 +22,9 @@ MOST_UNTRADABLE = 0.05
 LOCAL = "likely local time labelled UTC; correct the time zone of the timestamps"
 
 
+TIMEFRAME_NAMES = {minutes: name for name, minutes in TIMEFRAMES.items()}
+
+
 def refuse_bars(bars: Bars, allow_jumps: bool = False) -> None:
     """Raise `BarsError` for bars that no result should be computed from.
 

@@ -1,5 +1,6 @@
 """``policy.safetensors``: a policy, of one member or an ensemble, in one file that executes nothing. No JAX."""
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -45,13 +46,25 @@ def save_policy(policy: Policy, path: Path) -> None:
         "seeds": list(policy.seeds),
         "params_sha256": [params_sha256(params) for params in policy.members],
     }
-    write_atomically(path, save(tensors, metadata={"jtf": json.dumps(header)}))
+    text = json.dumps(header)
+    write_atomically(path, save(tensors, metadata={"jtf": text, "sha256": content_sha256(text, tensors)}))
+
+
+def content_sha256(header: str, tensors: dict[str, np.ndarray]) -> str:
+    """Return the SHA-256 over the header and every tensor, scaler included: whatever decides or reports."""
+    digest = hashlib.sha256(header.encode())
+    for name, array in sorted(tensors.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def load_policy(path: Path) -> Policy:
     """Read a policy; raise `UserError` naming the file where it is absent, foreign, corrupt or of another layout."""
-    tensors, header = _read(path)
+    tensors, header, intact = _read(path)
     _refuse_other_versions(header, path)
+    if not intact:
+        raise UserError(f"{path} is corrupt: its content does not match its recorded hash; restore or train again.")
     layout = get_layout(header["layout"], header["hour_visibility"])
     found = layout.hash(header["window"])
     if found != header["layout_hash"]:
@@ -99,7 +112,8 @@ def _nest(flat: dict[str, np.ndarray]) -> dict[str, Any]:
     return nested
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], bool]:
+    """Return tensors, header, and whether they are what was written."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -107,9 +121,10 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
         with safe_open(path, framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            header = json.loads((file.metadata() or {}).get("jtf", "{}"))
+            metadata = file.metadata() or {}
+            header = json.loads(metadata.get("jtf", "{}"))
     except SafetensorError as error:
         raise UserError(f"{path} is not a readable safetensors file ({error}); restore it or train again.") from None
     if not str(header.get("format")).startswith("jtf-policy/"):
         raise UserError(f"{path} is not a jtf policy; name the {FILE_NAME} of a run.")
-    return tensors, header
+    return tensors, header, metadata.get("sha256") == content_sha256(metadata["jtf"], tensors)

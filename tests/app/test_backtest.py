@@ -212,3 +212,8 @@ def test_a_backtest_whose_reader_goes_away_ends_silently(trained_run):
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+def test_an_end_before_the_start_is_one_sentence(trained_run, capsys):
+    assert backtest.main(["--run", str(trained_run), "--start", "2024-01-08", "--end", "2024-01-05"]) == 2
+    assert "leaves 0 bars between --start and --end" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from jtf.config import parse_config
 from jtf.console import medians
 from jtf.data import bars_sha256, load_bars
 from jtf.errors import UserError
+from jtf.models.policy_file import FILE_NAME, load_policy
 from jtf.results.run_directory import read_config, read_summary
 from jtf.run import settings_config
 from tests.app.conftest import random_walk
@@ -38,6 +39,14 @@ def test_bars_of_another_length_and_class_are_read_again_as_they_were(tmp_path, 
     bars = load_bars("X", hourly, asset_class="crypto", timeframe="1Hour")
     result = jtf.fit(bars, "X", asset_class="crypto", timeframe="1Hour", out=tmp_path, **TINY)
     assert jtf.backtest(result).summary["data"]["sha256"] == bars_sha256(bars)
+    policy = load_policy(result.directory / "best" / FILE_NAME)
+    assert jtf.backtest(replace(policy, symbol="BTCUSD"), hourly).summary["data"]["bars"] == len(bars)
+
+
+def test_bars_of_another_symbol_are_said_and_count_as_unknown(trained_run, bars_folder):
+    result = jtf.backtest(trained_run, load_bars("BBBUSDT", bars_folder))
+    assert result.notes[0] == "The bars are of BBBUSDT, the policy was trained on AAAUSDT."
+    assert result.seen is None
 
 
 @pytest.mark.parametrize(

@@ -232,3 +232,22 @@ print(json.dumps(policy.actions(policy.market(bars)).tolist()))
     policy = load_policy(trained_run / "best" / FILE_NAME)
     here = policy.actions(policy.market(load_bars("AAAUSDT", bars_folder)))
     assert json.loads(done.stdout) == here.tolist()
+
+
+@pytest.mark.parametrize("part", ["scaler", "header"])
+def test_a_policy_whose_scaler_or_costs_were_changed_is_refused(part, tmp_path):
+    from safetensors import safe_open
+    from safetensors.numpy import load_file, save_file
+
+    path = tmp_path / FILE_NAME
+    save_policy(random_policy(), path)
+    with safe_open(path, framework="numpy") as file:
+        metadata = dict(file.metadata())
+    tensors = load_file(path)
+    if part == "scaler":
+        tensors["scaler/mean"][3] += 5
+    else:
+        metadata["jtf"] = metadata["jtf"].replace('"slippage": 0.0002', '"slippage": 0.0')
+    save_file(tensors, path, metadata=metadata)
+    with pytest.raises(UserError, match="corrupt"):
+        load_policy(path)
