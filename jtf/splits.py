@@ -7,8 +7,6 @@ from jtf.errors import UserError
 EMBARGO_EXTRA = 16
 """Bars added to the window: the longest lookback of the hourly context."""
 
-SEGMENTS = ("train", "validation", "test")
-
 
 @dataclass(frozen=True)
 class SplitConfig:

@@ -1,5 +1,7 @@
 """Everything between settings and the first update: bars, splits, markets, sizes. All refusals happen here."""
 
+import hashlib
+import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,7 +15,7 @@ from jtf.flags import errors_name_flags
 from jtf.models.policy import Params, Policy
 from jtf.problem import Problem, make_problem
 from jtf.results.provenance import seen_spans
-from jtf.results.run_directory import git_revision, library_versions
+from jtf.results.run_directory import git_revision, json_ready, library_versions
 from jtf.splits import Segment, split
 from jtf_env.bars import Bars, check_enough_bars
 from jtf_env.errors import ParamsError
@@ -62,7 +64,16 @@ class Task:
             "layout": self.layout.hash(self.config.window),
             "data": self.data_sha256,
             "seeds": " ".join(map(str, self.seeds)),
+            "settings": self.settings_sha256,
         }
+
+    @property
+    def settings_sha256(self) -> str:
+        """Hash of the settings that decide an update; how long the run goes on is not among them."""
+        lengths = ("total_steps", "validation_interval", "checkpoint_interval", "patience", "seed")
+        learner = {name: value for name, value in vars(self.learner).items() if name not in lengths}
+        settings = [learner, asdict(self.params), asdict(self.config.split)]
+        return hashlib.sha256(json.dumps(json_ready(settings), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def prepare(config: RunConfig, bars: Bars | None = None) -> Task:

@@ -180,11 +180,6 @@ class MetricsLog:
         self._file: Any = None
         self._events: Any = None
 
-    @property
-    def started(self) -> bool:
-        """Whether a record was written."""
-        return self._file is not None
-
     def write(self, records: list[dict[str, Any]]) -> None:
         """Append one record a member; each has ``seed`` and ``update`` (int)."""
         if self._file is None:

@@ -167,3 +167,13 @@ def test_an_unfinished_run_is_not_lengthened(stopped_run, tmp_path, capsys):
     assert train.main(flags) == 2
     assert "has not finished; go on with it by --resume" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(("group", "name", "value"), [("ppo", "learning_rate", 0.03), ("env", "slippage", 0.01)])
+def test_a_config_file_whose_settings_were_edited_is_not_resumed(copy_of_stopped, group, name, value, capsys):
+    path = copy_of_stopped / "config.json"
+    content = json.loads(path.read_text())
+    content["config"][group][name] = value
+    path.write_text(json.dumps(content))
+    assert train.main(["--resume", str(copy_of_stopped)]) == 2
+    assert "resume it with the settings it was made with" in capsys.readouterr().err
