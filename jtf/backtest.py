@@ -5,19 +5,20 @@ The module is callable: ``jtf.backtest(policy, bars)`` is `backtest`.
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
+from rich.console import Console
 
 from jtf.console import Terminal, print_notes, print_result
 from jtf.data import BARS_SETTINGS, bars_sha256, load_bars
 from jtf.data.check import TIMEFRAME_NAMES, notes_on_bars, refuse_bars
 from jtf.data.load import utc_time
 from jtf.errors import UserError, run_command
-from jtf.flags import parse_flags
+from jtf.flags import errors_name_flags, parse_flags
 from jtf.models.policy import Policy
 from jtf.models.policy_file import FILE_NAME, load_policy
 from jtf.results.provenance import Spans, shares_text
@@ -25,6 +26,9 @@ from jtf.results.results import RunResult, measure, write_results
 from jtf.results.run_directory import BACKTESTS, BEST, read_config
 from jtf.splits import Segment
 from jtf_env.bars import Bars, check_enough_bars
+from jtf_env.errors import InputError
+
+SegmentName = Literal["train", "validation", "test", "all"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class BacktestConfig:
 
     run: Path
     """Run directory, e.g. runs/CLSK/20260101T120000-ab12cd."""
-    segment: Literal["train", "validation", "test", "all"] | None = None
+    segment: SegmentName | None = None
     """Segment of the training run's split; all: every bar a decision can be made on. Default: test, or with --data,
     --start or --end all."""
     data: Path | None = None
@@ -50,20 +54,25 @@ class BacktestConfig:
 
 def backtest(
     policy: Policy | RunResult | str | Path,
-    bars: Bars | pd.DataFrame | None = None,
+    bars: Bars | pd.DataFrame | str | Path | None = None,
     *,
+    segment: SegmentName | None = None,
     start: str | None = None,
     end: str | None = None,
     allow_jumps: bool = False,
 ) -> RunResult:
-    """Return what a policy does over every bar of a span that a decision can be made on; nothing is written.
+    """Return what a policy does over a span of bars, as ``python -m jtf.backtest`` does; nothing is written.
 
     Parameters
     ----------
     policy
-        A policy, or a finished run (its directory, or its result), whose best policy is meant.
+        A policy or its file, or a finished run (its directory, or its result), whose best policy is meant.
     bars
-        Bars, or a data frame as `load_bars` takes it. None: the bars a run was trained on; a policy alone has none.
+        Bars, a data frame as `load_bars` takes it, or a folder or file of bars. None: the bars a run was trained on; a
+        policy alone has none.
+    segment
+        Segment of the run's own split, or ``all``: every bar a decision can be made on. Default: test for a run on its
+        own bars without `start` and `end`, else all.
     start, end
         First decision at or after `start`, bars before `end` only, UTC.
     allow_jumps
@@ -74,21 +83,68 @@ def backtest(
     UserError, BarsError
         For bars that training refuses too.
     """
-    stored: dict[str, Any] = {}
-    if not isinstance(policy, Policy):
-        run = policy.directory if isinstance(policy, RunResult) else Path(policy)
-        if run is None:
-            raise UserError("this result lies in no directory; give the run's directory or a policy.")
-        stored, policy = read_config(run), load_policy(run / BEST / FILE_NAME)
+    policy, run = find_policy(policy)
+    elsewhere = [name for name, value in (("bars", bars), ("start", start), ("end", end)) if value is not None]
+    if elsewhere and segment not in (None, "all"):
+        raise UserError(f"`segment` {segment} excludes {', '.join(f'`{name}`' for name in elsewhere)}.")
+    segment = segment or ("all" if elsewhere or run is None else "test")
+    if segment != "all" and run is None:
+        raise UserError(f"a policy alone has no {segment} segment; name its run, or leave `segment` out.")
+    bars = find_bars(policy, run, bars, cut=segment != "all")
+    if segment == "all":
+        rows = span_segment(bars, policy, start, end)
+    else:
+        assert run is not None
+        rows = run_segment(run, bars, segment)
+    jumps = allow_jumps or bool(run and run.settings["config"]["allow_jumps"])
+    return play(policy, bars, {segment: rows}, run.settings.get("spans") if run else None, jumps)
+
+
+class Run(NamedTuple):
+    """A finished run that a policy comes from."""
+
+    directory: Path
+    settings: dict[str, Any]
+    """Its ``config.json``."""
+
+
+def find_policy(policy: Policy | RunResult | str | Path) -> tuple[Policy, Run | None]:
+    """Return a policy, and the run it is the best of where one was named."""
+    if isinstance(policy, Policy):
+        return policy, None
+    where = policy.directory if isinstance(policy, RunResult) else Path(policy)
+    if where is None:
+        raise UserError("this result lies in no directory; give the run's directory or a policy.")
+    if where.is_file():
+        return load_policy(where), None
+    settings = read_config(where)
+    return load_policy(where / BEST / FILE_NAME), Run(where, settings)
+
+
+def find_bars(policy: Policy, run: Run | None, bars: Bars | pd.DataFrame | str | Path | None, cut: bool) -> Bars:
+    """Return the bars to play, read as the run's were; its own, `cut` to its dates or all there are, for None."""
+    if isinstance(bars, Bars):
+        return bars
+    settings: dict[str, Any] = {"timeframe": TIMEFRAME_NAMES[policy.bar_minutes]}
+    if run is not None:
+        stored = run.settings["config"]
+        names = BARS_SETTINGS if cut else tuple(name for name in BARS_SETTINGS if name not in ("start", "end"))
+        settings = {name: stored[name] for name in names if name in stored}
+        if bars is None:
+            return load_bars(stored["symbol"], stored["data"], **settings)
     if bars is None:
-        if not stored:
-            raise UserError("a policy alone has no bars; give bars, or name a run instead of the policy.")
-        bars = stored_bars(stored, data=None, cut=False)
-    elif isinstance(bars, pd.DataFrame):
-        settings = stored_settings(stored, cut=False) or {"timeframe": TIMEFRAME_NAMES[policy.bar_minutes]}
-        bars = load_bars(policy.symbol, bars, **settings)
-    segment = span_segment(bars, policy, start, end)
-    return play(policy, bars, {"all": segment}, stored.get("spans"), allow_jumps or trained_with_jumps(stored))
+        raise UserError("a policy alone has no bars; give bars, or name a run instead of the policy.")
+    return load_bars(policy.symbol, bars, **settings)
+
+
+def run_segment(run: Run, bars: Bars, name: str) -> Segment:
+    """Return the rows of a segment of a run's own split; raise `UserError` where its bars have changed."""
+    if bars_sha256(bars) != run.settings["data"]["sha256"]:
+        raise UserError(
+            f"the bars of {bars.source} are not those {run.directory} was trained on, so its {name} segment is not "
+            "defined; use `segment` all, or `start` and `end`."
+        )
+    return Segment(**run.settings["segments"][name])
 
 
 def play(
@@ -119,37 +175,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_from_args(argv: Sequence[str] | None) -> None:
     """Parse, play, write and print; every refusal comes before anything is printed or written."""
-    config = resolve_segment(parse_flags(BacktestConfig, argv, "jtf backtest"))
+    config = parse_flags(BacktestConfig, argv, "jtf backtest")
     refuse_name(config.name)
-    stored = read_config(config.run)
-    policy = load_policy(config.run / BEST / FILE_NAME)
-    bars = stored_bars(stored, config.data, cut=uses_split(config))
-    refuse_changed_bars(config, stored, bars)
-    segment = choose_segment(config, stored, bars, policy)
-    allowed = config.allow_jumps or trained_with_jumps(stored)
-    result = play(policy, bars, {str(config.segment): segment}, stored.get("spans"), allowed)
-    span = [bars.timestamps[row].isoformat() for row in (segment.start, segment.stop - 1)]
-    folder = config.run / BACKTESTS / (config.name or default_name(config, span))
+    read_config(config.run)  # A folder that is a run, not the file of a policy.
+    with errors_name_flags(BacktestConfig, "", UserError, InputError):
+        result = backtest(
+            config.run,
+            config.data,
+            segment=config.segment,
+            start=config.start,
+            end=config.end,
+            allow_jumps=config.allow_jumps,
+        )
+    folder = config.run / BACKTESTS / (config.name or default_name(config, result))
     folder.mkdir(parents=True, exist_ok=True)
-    say(Terminal(), write_results(folder, result), bars, span)
+    say(Terminal(), write_results(folder, result))
 
 
-def say(console: Terminal, result: RunResult, bars: Bars, span: Sequence[str]) -> None:
+def span_of(result: RunResult) -> tuple[str, str]:
+    """Return the times of the first and the last bar that was played."""
+    (segment,) = result.derived["segments"].values()
+    return segment["start"], segment["end"]
+
+
+def say(console: Console, result: RunResult) -> None:
     """Print the result, what of its bars training saw, the notes, and where everything lies."""
-    kind = "SYNTHETIC bars" if bars.source == "synthetic" else bars.source
-    print_result(console, result, f"{result.symbol} on {kind}: {span[0]} to {span[1]}")
+    data = result.summary["data"]
+    kind = "SYNTHETIC bars" if data["kind"] == "synthetic" else data["source"]
+    print_result(console, result, f"{result.symbol} on {kind}: {' to '.join(span_of(result))}")
     seen = "training did not record what it saw" if result.seen is None else shares_text(result.seen)
     console.print(f"  bars of these decisions: {seen}", highlight=False, soft_wrap=True)
     print_notes(console, result.notes)
     console.print(f"curves, fills, trades and metrics: {result.directory}", soft_wrap=True, highlight=False)
-
-
-def resolve_segment(config: BacktestConfig) -> BacktestConfig:
-    """Return `config` with its segment decided; raise `UserError` where two spans are asked for."""
-    elsewhere = bool(config.data or config.start or config.end)
-    if elsewhere and config.segment not in (None, "all"):
-        raise UserError(f"--segment {config.segment} excludes --data, --start and --end; give one or the other.")
-    return replace(config, segment=config.segment or ("all" if elsewhere else "test"))
 
 
 def refuse_name(name: str | None) -> None:
@@ -160,73 +217,30 @@ def refuse_name(name: str | None) -> None:
         raise UserError(f"--name {name!r} is not the name of one folder; leave out slashes, e.g. --name again.")
 
 
-def stored_bars(stored: Mapping[str, Any], data: Path | None, cut: bool) -> Bars:
-    """Return the bars of `data`, else those of a run; `cut` to the dates it was trained on, or all there are."""
-    settings = stored["config"]
-    trained_on = Path(settings["data"]) if settings["data"] is not None else None
-    return load_bars(settings["symbol"], data or trained_on, **stored_settings(stored, cut))
-
-
-def stored_settings(stored: Mapping[str, Any], cut: bool) -> dict[str, Any]:
-    """Return the settings of `load_bars` that a run was trained with."""
-    settings = stored["config"] if stored else {}
-    names = BARS_SETTINGS if cut else tuple(name for name in BARS_SETTINGS if name not in ("start", "end"))
-    return {name: settings[name] for name in names if name in settings}
-
-
-def trained_with_jumps(stored: Mapping[str, Any]) -> bool:
-    """Whether the run was trained with ``--allow-jumps``."""
-    return bool(stored and stored["config"]["allow_jumps"])
-
-
-def uses_split(config: BacktestConfig) -> bool:
-    """Whether the span is a segment of the run's own split."""
-    return config.segment != "all"
-
-
-def refuse_changed_bars(config: BacktestConfig, stored: Mapping[str, Any], bars: Bars) -> None:
-    """Raise `UserError` where a named segment is asked for and the bars are not those of training."""
-    if uses_split(config) and bars_sha256(bars) != stored["data"]["sha256"]:
-        raise UserError(
-            f"the bars of {bars.source} are not those {config.run} was trained on, so its {config.segment} segment "
-            "is not defined; use --segment all or --start and --end."
-        )
-
-
-def choose_segment(config: BacktestConfig, stored: Mapping[str, Any], bars: Bars, policy: Policy) -> Segment:
-    """Return the rows to play; raise `UserError` where fewer than two bars are left."""
-    if uses_split(config):
-        return Segment(**stored["segments"][str(config.segment)])
-    return span_segment(bars, policy, config.start, config.end, flag="--")
-
-
-def span_segment(bars: Bars, policy: Policy, start: str | None, end: str | None, flag: str = "") -> Segment:
-    """Return the rows between two times that a decision can be made on; raise `UserError` where there are none.
-
-    Errors put `flag` before the names of the two.
-    """
+def span_segment(bars: Bars, policy: Policy, start: str | None, end: str | None) -> Segment:
+    """Return the rows between two times that a decision can be made on; raise `UserError` where there are none."""
     check_enough_bars(bars, policy.layout, policy.window)
     first = policy.layout.first_bar(policy.window)
-    begin, stop = max(first, row_of(bars, start, f"{flag}start", 0)), row_of(bars, end, f"{flag}end", len(bars))
+    begin, stop = max(first, row_of(bars, start, "start", 0)), row_of(bars, end, "end", len(bars))
     if stop - begin < 2:
         raise UserError(
-            f"{bars.source or bars.symbol} leaves {max(0, stop - begin)} bars between {flag}start and {flag}end after "
-            f"{first} bars of warm-up; widen the span or give a longer history."
+            f"{bars.source or bars.symbol} leaves {max(0, stop - begin)} bars between `start` and `end` after {first} "
+            "bars of warm-up; widen the span or give a longer history."
         )
     return Segment(begin, stop)
 
 
 def row_of(bars: Bars, time: str | None, name: str, default: int) -> int:
     """Return the first row at or after a UTC time; errors call it `name`."""
-    return default if time is None else int(bars.timestamps.searchsorted(utc_time(time, name)))
+    return default if time is None else int(bars.timestamps.searchsorted(utc_time(time, f"`{name}`")))
 
 
-def default_name(config: BacktestConfig, span: Sequence[str]) -> str:
+def default_name(config: BacktestConfig, result: RunResult) -> str:
     """Return the folder name that says what was played."""
     if not (config.data or config.start or config.end):
-        return str(config.segment)
+        return next(iter(result.derived["segments"]))
     prefix = f"{config.data.stem}-" if config.data else ""
-    return prefix + "-".join(time[:16].replace(":", "").replace("-", "") for time in span)
+    return prefix + "-".join(time[:16].replace(":", "").replace("-", "") for time in span_of(result))
 
 
 class _CallableModule(ModuleType):

@@ -1,14 +1,16 @@
 """Every setting of a training run: nested frozen dataclasses, each field a flag with its docstring as help."""
 
 import dataclasses
+import json
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
+from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from jtf.data.timeframes import Stamps, Timeframe
 from jtf.errors import UserError
@@ -151,6 +153,8 @@ class RunConfig:
 
 RESUMABLE_CHANGES = ("data", "out", "resume", "continue_from", "config")
 """Flags that may differ on --resume: where things lie (data are compared by hash)."""
+LENGTH_FLAGS = {"--mode", "--total-steps", "--ppo.total-steps"}
+"""Flags that make a run of stored settings another length, so that what follows from the length is chosen anew."""
 PATHS = ("data", "out", "config", "resume", "continue_from")
 """Fields of `RunConfig` that are paths."""
 
@@ -172,9 +176,11 @@ def parse_config(args: Sequence[str] | None = None, prog: str = "jtf train") -> 
         return _like_run(first.continue_from, "continue_from", args, prog)
     stored = _read_settings(first.config) if first.config is not None else RunConfig()
     length: dict[str, Any] = {}
-    if first.config is None or any(token.partition("=")[0] == "--mode" for token in args):
+    typed = {token.partition("=")[0].replace("_", "-") for token in args}
+    if first.config is None or typed & LENGTH_FLAGS:
         # Another length of the run: what followed from the stored one is chosen anew.
-        length = {"total_steps": MODE_STEPS[first.mode], "validation_interval": None, "checkpoint_interval": None}
+        steps = stored.ppo.total_steps if "--mode" not in typed and first.config is not None else MODE_STEPS[first.mode]
+        length = {"total_steps": steps, "validation_interval": None, "checkpoint_interval": None}
         length |= {"num_envs": None, "minibatch_size": None}
     default = replace(stored, config=first.config, ppo=replace(stored.ppo, **length))
     config = parse_flags(RunConfig, args, prog, default)
@@ -236,12 +242,18 @@ def _build(cls: type, values: dict[str, Any], nested: dict[str, type], where: st
     if unknown:
         raise UserError(f"{where} has settings this version does not know ({', '.join(unknown)}); train anew.")
 
+    kinds = get_type_hints(cls)
+
     def read(name: str, value: Any) -> Any:
-        if name in nested:
+        if name in nested and isinstance(value, dict):
             return _build(nested[name], value, nested, where)
-        if name in PATHS and value is not None:
+        if name in PATHS and isinstance(value, str):
             return Path(value)
-        return tuple(value) if isinstance(value, list) else value
+        value = tuple(value) if isinstance(value, list) else value
+        try:
+            return check_type(value, kinds[name], collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+        except TypeCheckError:
+            raise UserError(f"{where} has {name}={json.dumps(value)}, which is no value of it; mend it.") from None
 
     return cls(**{name: read(name, value) for name, value in values.items()})
 

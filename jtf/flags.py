@@ -63,11 +63,11 @@ def as_flags(sentence: str, settings: type, prefix: str) -> str:
 
 
 @contextmanager
-def errors_name_flags(settings: type, prefix: str, kind: type[Exception]) -> Iterator[None]:
-    """Raise a library's error of this kind again as a `UserError` that names flags instead of settings."""
+def errors_name_flags(settings: type, prefix: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Raise an error of these kinds again as a `UserError` that names flags instead of settings."""
     try:
         yield
-    except kind as error:
+    except kinds as error:
         raise UserError(as_flags(str(error), settings, prefix)) from error
 
 

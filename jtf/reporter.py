@@ -6,6 +6,8 @@ from typing import Protocol
 from rich.console import Console
 
 from jtf.console import LiveLine, print_settings
+from jtf.data.check import TIMEFRAME_NAMES
+from jtf.results.run_directory import last_checkpoint
 from jtf.task import Task, device_name, notes
 from jtf_env.assets import describe_asset
 from jtf_ppo.config import PPOConfig
@@ -78,13 +80,16 @@ class ConsoleReporter:
 def announce(console: Console, task: Task, directory: Path) -> None:
     """Print what will be trained on what, and every size that was chosen."""
     config, learner, bars = task.config, task.learner, task.bars
+    span = " to ".join(f"{bars.timestamps[row]:%Y-%m-%d}" for row in (0, -1))
+    earlier = config.resume or config.continue_from
+    source = last_checkpoint(earlier) if earlier else None
     if task.synthetic:
         console.print("SYNTHETIC bars: the built-in market, not real prices (--data reads real ones)", style="bold red")
     print_settings(
         console,
         f"jtf train {config.symbol}",
         [
-            ("bars", f"{len(bars):,} from {bars.timestamps[0]:%Y-%m-%d} to {bars.timestamps[-1]:%Y-%m-%d}"),
+            ("bars", f"{len(bars):,} of {TIMEFRAME_NAMES[bars.bar_minutes]} from {span}"),
             ("asset", describe_asset(bars.asset_class)),
             ("split", ", ".join(f"{name} {len(part):,}" for name, part in task.segments.items())),
             ("layout", f"{task.layout.name}: {task.layout.count} columns x {config.window} bars"),
@@ -99,6 +104,7 @@ def announce(console: Console, task: Task, directory: Path) -> None:
             ("checkpoint", every(learner.checkpoint_interval)),
             ("seed" if config.members == 1 else "seeds", ", ".join(map(str, task.seeds))),
             ("run", directory),
+            *([("goes on from", source)] if source else []),
         ],
     )  # fmt: skip
     for note in notes(task):

@@ -39,7 +39,17 @@ from jtf.results.run_directory import (
 )
 from jtf.results.verdict import judge
 from jtf.splits import SplitConfig
-from jtf.task import Task, bars_settings, config_record, data_record, device_name, make_policy, notes, prepare
+from jtf.task import (
+    Task,
+    bars_settings,
+    config_record,
+    config_sha256,
+    data_record,
+    device_name,
+    make_policy,
+    notes,
+    prepare,
+)
 from jtf_env.bars import Bars
 from jtf_env.mirror.market import Market
 from jtf_ppo import PPOConfig, TrainResult, train
@@ -151,7 +161,10 @@ def refuse_resume(task: Task, directory: Path) -> None:
     """Raise `UserError` where nothing is left to resume, or the bars are not those of the run."""
     if (directory / SUMMARY).is_file() and read_summary(directory)["status"] == "finished":
         raise UserError(f"--resume {directory} has finished; lengthen it with --continue, or start a new run.")
-    if read_config(directory)["data"]["sha256"] != task.data_sha256:
+    stored = read_config(directory)
+    if stored["config_sha256"] != config_sha256(stored["config"]):
+        raise UserError(f"--resume {directory} has an edited {CONFIG}; restore it, or start a new run with --config.")
+    if stored["data"]["sha256"] != task.data_sha256:
         raise UserError(
             f"--resume {directory} was started on other data than the bars of {task.bars.source}; resume it with its "
             "own bars, or start a new run."

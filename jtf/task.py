@@ -141,8 +141,10 @@ def notes(task: Task) -> list[str]:
 
 def config_record(task: Task) -> dict[str, Any]:
     """Return the content of ``config.json``: every resolved setting, the data, versions, device, revision."""
+    settings = config_to_dict(task.config)
     return {
-        "config": config_to_dict(task.config),
+        "config": settings,
+        "config_sha256": config_sha256(settings),
         "env_params": asdict(task.params),
         "layout": layout_record(task.layout, task.config.window),
         "data": data_record(task),
@@ -152,6 +154,11 @@ def config_record(task: Task) -> dict[str, Any]:
         "device": device_name(),
         "git_revision": git_revision(),
     }
+
+
+def config_sha256(settings: dict[str, Any]) -> str:
+    """Return the SHA-256 of settings as they stand in ``config.json``."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def layout_record(layout: Layout, window: int) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def run(argv: Sequence[str] | None, console: Console) -> int:
 
 
 class StopRequest:
-    """Turns the first Ctrl-C or SIGTERM into a stop with a checkpoint after this update; a second one stops at once."""
+    """Ctrl-C, SIGTERM or SIGHUP asks for a stop with a checkpoint after this update; a second one stops at once."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -48,8 +48,9 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                self._previous[signum] = signal.signal(signum, self._handle)
+            for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(signum) is not signal.SIG_IGN:  # Under nohup a closed terminal is nothing.
+                    self._previous[signum] = signal.signal(signum, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -87,6 +87,9 @@ class PPOConfig:
 LARGEST_SEED = 2**32 - 1
 """JAX keeps 32 bits of a seed: a larger one would repeat the run of a smaller one."""
 
+LARGEST_BATCH = 2**31 - 1
+"""Samples of a rollout are counted in 32 bits."""
+
 _AT_LEAST = {
     "total_steps": 1, "num_envs": 1, "num_steps": 1, "update_epochs": 1, "minibatch_size": 1, "validation_interval": 0,
     "checkpoint_interval": 0, "patience": 0, "learning_rate": 0.0, "ent_coef": 0.0, "vf_coef": 0.0, "target_kl": 0.0,
@@ -147,6 +150,10 @@ def resolve(config: PPOConfig, platform: str, address_only: bool, num_rows: int)
         precision=("bfloat16" if gpu else "float32") if config.precision == "auto" else config.precision,
         first_layer=("gather" if gpu else "fft") if config.first_layer == "auto" else config.first_layer,
     )
+    if resolved.batch_size > LARGEST_BATCH:
+        raise ConfigError(
+            f"num_envs={num_envs} times num_steps={config.num_steps} must stay below {LARGEST_BATCH + 1:,}."
+        )
     minibatch = config.minibatch_size or _default_minibatch(resolved, num_rows, gpu)
     resolved = replace(resolved, minibatch_size=minibatch)
     limit, unit = (num_rows, "rows of the training table") if engine == "rows" else (resolved.batch_size, "samples")

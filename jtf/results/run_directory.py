@@ -122,18 +122,27 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """Return the records of ``metrics.jsonl``, none where there is no such file.
 
-    A last line that was cut off while it was written is left out; any other line that is not JSON raises `UserError`.
+    A last line that was cut off while it was written is left out; any other that is no record raises `UserError`.
     """
     path = run / METRICS
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     records = []
     for number, line in enumerate(lines, start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            if number < len(lines):
-                raise UserError(f"{path} line {number} is not JSON; delete that line.") from None
+        record = _record(line)
+        if record is not None:
+            records.append(record)
+        elif number < len(lines):
+            raise UserError(f"{path} line {number} is no record of this run; delete that line.")
     return records
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    """Return the record on a line, None where it holds none."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("update"), (int, float)) else None
 
 
 def json_ready(value: Any) -> Any:

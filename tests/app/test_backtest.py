@@ -130,11 +130,13 @@ def test_a_backtest_leaves_what_a_run_leaves(trained_run):
 def test_from_python_a_run_a_result_and_its_policy_are_played_alike(trained_run, bars_folder):
     bars = jtf.load_bars("AAAUSDT", bars_folder)
     before = sorted(trained_run.rglob("*"))
-    run = jtf.backtest(trained_run)
+    run = jtf.backtest(trained_run, segment="all")
     assert (
         run.metrics["all"].total_return == jtf.backtest(jtf.read_result(trained_run), bars).metrics["all"].total_return
     )
+    assert run.metrics["all"] == jtf.backtest(trained_run, bars_folder).metrics["all"]
     frame = pd.read_parquet(bars_folder / "AAAUSDT_15Min.parquet")
+    assert jtf.backtest(trained_run / "best" / FILE_NAME, frame).metrics["all"] == run.metrics["all"]
     alone = jtf.backtest(load_policy(trained_run / "best" / FILE_NAME), frame)
     assert alone.metrics["all"] == run.metrics["all"] and alone.seen is None
     assert run.directory is None and sorted(trained_run.rglob("*")) == before
@@ -145,7 +147,21 @@ def test_all_bars_are_those_of_the_file_even_where_training_was_cut_to_dates(tra
     config = json.loads((run / "config.json").read_text())
     config["config"]["end"] = "2024-01-08"
     (run / "config.json").write_text(json.dumps(config))
-    assert jtf.backtest(run).derived["segments"]["all"]["end"] == read_summary(trained_run)["data"]["end"]
+    assert (
+        jtf.backtest(run, segment="all").derived["segments"]["all"]["end"] == read_summary(trained_run)["data"]["end"]
+    )
+
+
+def test_from_python_a_run_is_played_on_test_as_the_command_does(trained_run):
+    assert list(jtf.backtest(trained_run).metrics) == ["test"]
+    assert list(jtf.backtest(trained_run, segment="validation").metrics) == ["validation"]
+
+
+def test_a_policy_alone_has_no_segments(trained_run, bars_folder):
+    with pytest.raises(UserError, match="a policy alone has no test segment"):
+        jtf.backtest(trained_run / "best" / FILE_NAME, segment="test")
+    with pytest.raises(UserError, match="`segment` train excludes `bars`"):
+        jtf.backtest(trained_run, bars_folder, segment="train")
 
 
 def test_a_policy_alone_has_no_bars(trained_run):

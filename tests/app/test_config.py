@@ -83,6 +83,26 @@ def test_a_stored_setting_this_version_does_not_know_is_refused():
         config_from_dict(values, "config.json")
 
 
+@pytest.mark.parametrize(
+    ("group", "name", "value"),
+    [
+        ("", "window", "100"),
+        ("", "members", None),
+        ("", "data", 7),
+        ("", "ppo", 3),
+        ("ppo", "gamma", "high"),
+        ("ppo", "hidden_sizes", [8, "x"]),
+        ("env", "fill", "midnight"),
+        ("env", "reward", []),
+    ],
+)
+def test_a_stored_setting_of_the_wrong_kind_is_refused_by_name(group, name, value):
+    values = config_to_dict(parse())
+    (values[group] if group else values)[name] = value
+    with pytest.raises(UserError, match=f"config.json has {name}="):
+        config_from_dict(values, "config.json")
+
+
 def test_differences_are_named_by_their_flags():
     assert differing_flags(parse(), parse("--layout", "v5.5.0", "--ppo.gamma", "0.9")) == ["layout", "ppo.gamma"]
 

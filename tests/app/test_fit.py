@@ -81,6 +81,11 @@ def test_a_config_file_is_read_under_its_own_name(trained_run, tmp_path):
         parse_config(["--config", str(tmp_path / "none.json")])
 
 
+def test_another_length_than_the_config_files_chooses_what_follows_from_it_anew(trained_run):
+    stored = parse_config(["--config", str(trained_run / "config.json"), "--total-steps", "5000"])
+    assert (stored.ppo.total_steps, stored.ppo.validation_interval, stored.ppo.num_envs) == (5000, None, None)
+
+
 def test_another_mode_than_the_config_files_chooses_the_lengths_anew(trained_run):
     stored = parse_config(["--config", str(trained_run / "config.json"), "--mode", "smoke"])
     assert (stored.ppo.total_steps, stored.ppo.validation_interval) == (200_000, None)

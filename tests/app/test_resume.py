@@ -169,11 +169,30 @@ def test_an_unfinished_run_is_not_lengthened(stopped_run, tmp_path, capsys):
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize(("group", "name", "value"), [("ppo", "learning_rate", 0.03), ("env", "slippage", 0.01)])
+@pytest.mark.parametrize(("group", "name", "value"), [("ppo", "total_steps", 9999), ("env", "slippage", 0.01)])
 def test_a_config_file_whose_settings_were_edited_is_not_resumed(copy_of_stopped, group, name, value, capsys):
     path = copy_of_stopped / "config.json"
     content = json.loads(path.read_text())
     content["config"][group][name] = value
     path.write_text(json.dumps(content))
     assert train.main(["--resume", str(copy_of_stopped)]) == 2
-    assert "resume it with the settings it was made with" in capsys.readouterr().err
+    assert "has an edited config.json" in capsys.readouterr().err
+
+
+def test_a_signal_that_was_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with train.StopRequest():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_closed_terminal_asks_for_a_stop():
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with train.StopRequest() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop()
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -115,8 +115,9 @@ def test_a_resumed_run_goes_on_after_a_record_cut_off_by_a_kill(killed_log):
     ]
 
 
-def test_a_damaged_record_in_the_middle_is_named_by_its_line(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"update": 1}\nxx\n{"update": 3}\n')
+@pytest.mark.parametrize("line", ["xx", "7", "[]", '{"a": 1}', '{"update": "2"}'])
+def test_a_line_in_the_middle_that_is_no_record_is_named(line, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(f'{{"update": 1}}\n{line}\n{{"update": 3}}\n')
     with pytest.raises(UserError, match=r"metrics\.jsonl line 2"):
         read_metrics(tmp_path)
 

@@ -31,6 +31,11 @@ def test_the_defaults_pass():
     assert check_config(PPOConfig()) == PPOConfig()
 
 
+def test_a_rollout_beyond_32_bits_is_refused():
+    with pytest.raises(ConfigError, match="num_envs=16777216 times num_steps=128"):
+        resolve(PPOConfig(num_envs=2**24), "cpu", True, 1000)
+
+
 def test_resolving_checks_the_settings():
     with pytest.raises(ConfigError, match="gamma"):
         resolve(PPOConfig(gamma=2.0), "cpu", True, 1000)
