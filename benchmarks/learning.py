@@ -23,7 +23,7 @@ from jtf.data import load_bars
 from jtf.environment import ValidationData, make_validation, validate
 from jtf.known_optimum.markets import TRAIN_BARS, UNSEEN_BARS, KnownOptimumMarket
 from jtf.problem import Problem, make_problem
-from jtf.splits import EMBARGO_EXTRA, SplitConfig, split
+from jtf.splits import SplitConfig, embargo_bars, split
 from jtf_env.layouts import DEFAULT_WINDOW, LAYOUTS, get_layout
 from jtf_env.market import build_market
 from jtf_env.params import make_params
@@ -216,7 +216,7 @@ def optimum_returns(known: KnownOptimumMarket) -> tuple[float, float]:
 
 def num_bars_for(train_bars: int, unseen_bars: int, layout: str = "v5.6.0", window: int = 100) -> int:
     """Return how many bars a known market needs for that many training and unseen ones."""
-    return get_layout(layout).first_bar(window) + train_bars + window + EMBARGO_EXTRA + unseen_bars
+    return get_layout(layout).first_bar(window) + train_bars + embargo_bars(window) + unseen_bars
 
 
 @contextmanager

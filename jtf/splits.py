@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from jtf.errors import UserError
+from jtf_env.constants import RISING_HOURS, TREND_HOURS
 
-EMBARGO_EXTRA = 16
-"""Bars added to the window: the longest lookback of the hourly context."""
+HOURLY_LOOKBACK = max(TREND_HOURS, RISING_HOURS)
+"""Hours: the longest lookback of the hourly context."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class SplitConfig:
     validation: float = 0.15
     """Share of the bars that choose the best checkpoint."""
     embargo: int | None = None
-    """Bars left out before validation and before test. Default: window + 16."""
+    """Bars left out before validation and before test. Default: the window and 4 hours."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,12 @@ class Fold:
         return {"train": max(self.train, key=len), "validation": self.validation, "test": self.test}
 
 
-def split(num_bars: int, first_bar: int, window: int, config: SplitConfig) -> Fold:
+def embargo_bars(window: int, bar_minutes: int = 15) -> int:
+    """Return the bars left out between two segments: the window and the longest lookback of the hourly context."""
+    return window + HOURLY_LOOKBACK * 60 // bar_minutes
+
+
+def split(num_bars: int, first_bar: int, window: int, config: SplitConfig, bar_minutes: int = 15) -> Fold:
     """Return the fold train, validation, test of bars ``first_bar .. num_bars - 1``.
 
     Between two segments lie `embargo` bars that belong to neither, so that no window of a later segment
@@ -62,7 +68,7 @@ def split(num_bars: int, first_bar: int, window: int, config: SplitConfig) -> Fo
             f"--split.train {config.train:g} and --split.validation {config.validation:g} must be positive and "
             "leave a share for test (sum below 1)."
         )
-    embargo = window + EMBARGO_EXTRA if config.embargo is None else config.embargo
+    embargo = embargo_bars(window, bar_minutes) if config.embargo is None else config.embargo
     if embargo < 0:
         raise UserError(f"--split.embargo {embargo} must be at least 0.")
     usable = num_bars - first_bar - 2 * embargo

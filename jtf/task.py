@@ -83,7 +83,7 @@ def prepare(config: RunConfig, bars: Bars | None = None) -> Task:
         bars = load_run_bars(config)
     refuse_bars(bars, config.allow_jumps)
     check_enough_bars(bars, layout, config.window)
-    fold = split(len(bars), layout.first_bar(config.window), config.window, config.split)
+    fold = split(len(bars), layout.first_bar(config.window), config.window, config.split, bars.bar_minutes)
     with errors_name_flags(EnvParams, "env.", ParamsError):
         params = env_params(config, bars.asset_class)
     with errors_name_flags(PPOConfig, "ppo.", ConfigError):

@@ -18,14 +18,14 @@ from jtf.known_optimum.markets import MARKETS, KnownOptimumMarket
 from jtf.known_optimum.programme import backtest_actions
 from jtf.models.policy import row_outputs
 from jtf.problem import make_problem
-from jtf.splits import EMBARGO_EXTRA, Segment
+from jtf.splits import Segment, embargo_bars
 from jtf_env.layouts import DEFAULT_WINDOW
 from jtf_env.market import scale_market
 from jtf_ppo import PPOConfig, resolve, train
 
 Measure = Literal["score", "exposure", "profit", "ratio"]
 
-EMBARGO = DEFAULT_WINDOW + EMBARGO_EXTRA
+EMBARGO = embargo_bars(DEFAULT_WINDOW)
 VALIDATION_BARS, CHECK_BARS = 5_000, 40_000
 """Bars after training: the first pick the parameters, the rest are the check."""
 BARS_PER_YEAR = 35_040

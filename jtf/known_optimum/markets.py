@@ -51,7 +51,7 @@ from jtf.known_optimum.programme import (
     solve,
     symmetric_grid,
 )
-from jtf.splits import EMBARGO_EXTRA, Fold, Segment
+from jtf.splits import Fold, Segment, embargo_bars
 from jtf_env.bars import Bars, check_enough_bars, make_bars
 from jtf_env.layouts import DEFAULT_LAYOUT, DEFAULT_WINDOW, get_layout
 from jtf_env.market import Market, build_market, device_rows
@@ -242,7 +242,7 @@ def _distract(rng: np.random.Generator, market: Market, kept: str) -> Market:
 
 def _train_segment(num_bars: int, layout: str, unseen_bars: int) -> Segment:
     first_bar = get_layout(layout).first_bar(DEFAULT_WINDOW)
-    segment = Segment(first_bar, num_bars - unseen_bars - DEFAULT_WINDOW - EMBARGO_EXTRA)
+    segment = Segment(first_bar, num_bars - unseen_bars - embargo_bars(DEFAULT_WINDOW))
     if segment.stop < segment.start + 2:
         raise ValueError(f"{num_bars} bars leave none for training before {unseen_bars} unseen ones.")
     return segment

@@ -155,6 +155,12 @@ def test_segments_are_in_order_of_time_with_the_embargo_between():
     assert parts["test"].start - parts["validation"].stop == 24
 
 
+@pytest.mark.parametrize(("bar_minutes", "hours"), [(5, 48), (15, 16), (60, 4)])
+def test_the_embargo_is_the_window_and_four_hours_of_bars_at_every_timeframe(bar_minutes, hours):
+    fold = split(1_000, first_bar=108, window=8, config=SplitConfig(), bar_minutes=bar_minutes)
+    assert fold.test.start - fold.validation.stop == 8 + hours
+
+
 def test_segments_have_their_shares():
     parts = split(10_148, first_bar=100, window=8, config=SplitConfig()).segments
     assert [len(part) for part in parts.values()] == [7_000, 1_500, 1_500]
