@@ -20,7 +20,15 @@ from jtf.splits import SplitConfig
 from jtf_env.assets import AssetClass
 from jtf_env.errors import ParamsError
 from jtf_env.layouts import DEFAULT_LAYOUT, DEFAULT_WINDOW, HourVisibility, Layout, get_layout
-from jtf_env.params import REWARD_PRESETS, EnvParams, Fill, check_params, make_params
+from jtf_env.params import (
+    DEFAULT_REWARD,
+    REWARD_PRESETS,
+    EnvParams,
+    Fill,
+    RewardPreset,
+    check_params,
+    make_params,
+)
 from jtf_ppo.config import LARGEST_SEED, PPOConfig, check_config
 from jtf_ppo.errors import ConfigError
 
@@ -44,8 +52,8 @@ SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9^=./_-]*")
 class RewardConfig:
     """Reward preset and, where given, single weights in its place."""
 
-    preset: Literal["composite", "log_return"] = "composite"
-    """Named set of weights."""
+    preset: RewardPreset = DEFAULT_REWARD
+    """Named set of weights. log_return is the money; the others can be raised by losing some (docs/environment.md)."""
     pnl: float | None = None
     """Weight of the net log return of equity. Default: the preset's."""
     direction: float | None = None
@@ -60,6 +68,8 @@ class RewardConfig:
     """Weight of held exposure times the size of the price move. Default: the preset's."""
     drawdown: float | None = None
     """Weight of the current drawdown, negative. Default: the preset's."""
+    clipped_pnl: float | None = None
+    """Weight of the net log return of equity, clipped. Default: the preset's."""
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,8 @@ BREAK_EVEN = 1e-6
 """A round trip is a win above this profit (fraction of equity); below it float32 cannot tell the sign."""
 MAGNITUDE_CLIP = 2.0
 """The scaled price move of the magnitude reward counts up to this size, so that one gap does not outweigh a session."""
+RETURN_CLIP = 0.5
+"""The scaled log return of the clipped reward counts up to this size: at the default scale 50 basis points a step."""
 MIN_GROWTH = 1e-3
 """Equity growth of one step is floored here before the logarithm: ruin costs a finite reward."""
 DSR_MIN_STD = 5e-4

@@ -19,6 +19,7 @@ from jtf_env.orders import BarPrices, Fill, apply_order, check_stops, select
 from jtf_env.params import EnvParams, RewardWeights
 from jtf_env.rewards import (
     RewardComponents,
+    clipped_return,
     differential_sharpe,
     direction_reward,
     drawdown_reward,
@@ -175,6 +176,7 @@ def mark(
         slippage=slippage_reward(cost, state.equity, params.reward_scale),
         magnitude=magnitude_reward(exposure, move, params.reward_scale),
         drawdown=drawdown_reward(equity, final.peak_equity),
+        clipped_pnl=clipped_return(growth, params.reward_scale),
     )
     info = StepInfo(
         equity=equity,

@@ -17,30 +17,41 @@ Fill = Literal["next_open", "close"]
 
 @dataclass(frozen=True)
 class RewardWeights:
-    """Weight of each reward component (`jtf_env.rewards` has the formulas); zero leaves one out."""
+    """Weight of each reward component (`jtf_env.rewards` has the formulas); zero leaves one out.
 
-    pnl: float = 0.40
+    The default is the net log return alone. Its sum over an episode is the log growth of equity, so no policy that
+    earns less has a higher sum. Every other weight lets one in (``docs/environment.md`` has examples).
+    """
+
+    pnl: float = 1.0
     """Net log return of equity over the step."""
-    direction: float = 0.15
+    direction: float = 0.0
     """Held exposure times the sign of the price move."""
-    dsr: float = 0.10
+    dsr: float = 0.0
     """Differential Sharpe ratio (Moody and Saffell 2001, section II-D)."""
-    stop_tp: float = 0.10
+    stop_tp: float = 0.0
     """+1 when a take-profit fills, -1 when a stop-loss fills."""
-    slippage: float = 0.06
+    slippage: float = 0.0
     """Minus the costs paid in this step."""
-    magnitude: float = 0.05
+    magnitude: float = 0.0
     """Held exposure times the size of the price move, clipped."""
-    drawdown: float = 0.03
+    drawdown: float = 0.0
     """Minus the current drawdown."""
+    clipped_pnl: float = 0.0
+    """Net log return of equity over the step, clipped."""
 
+
+RewardPreset = Literal["log_return", "log_return_clipped", "composite"]
+DEFAULT_REWARD: RewardPreset = "log_return"
 
 REWARD_PRESETS: dict[str, RewardWeights] = {
-    "composite": RewardWeights(),
-    "log_return": RewardWeights(
-        pnl=1.0, direction=0.0, dsr=0.0, stop_tp=0.0, slippage=0.0, magnitude=0.0, drawdown=0.0
+    "log_return": RewardWeights(),
+    "log_return_clipped": RewardWeights(pnl=0.0, clipped_pnl=1.0),
+    "composite": RewardWeights(
+        pnl=0.40, direction=0.15, dsr=0.10, stop_tp=0.10, slippage=0.06, magnitude=0.05, drawdown=0.03
     ),
 }
+"""Named weights; `composite` is the seed's."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,7 @@ STATIC_FIELDS = ("fill", "allow_short")
 
 
 def make_params(
-    asset_class: str = "us_equity", reward: str | RewardWeights = "composite", **overrides: Any
+    asset_class: str = "us_equity", reward: str | RewardWeights = DEFAULT_REWARD, **overrides: Any
 ) -> EnvParams:
     """Return validated parameters with the asset class's default costs; `overrides` win.
 

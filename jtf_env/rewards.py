@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from jtf_env.constants import DSR_CLIP, DSR_MIN_STD, MAGNITUDE_CLIP, MIN_GROWTH
+from jtf_env.constants import DSR_CLIP, DSR_MIN_STD, MAGNITUDE_CLIP, MIN_GROWTH, RETURN_CLIP
 from jtf_env.params import RewardWeights
 
 
@@ -25,11 +25,17 @@ class RewardComponents:
     slippage: jax.Array
     magnitude: jax.Array
     drawdown: jax.Array
+    clipped_pnl: jax.Array
 
 
 def log_growth(equity: jax.Array, equity_before: jax.Array) -> jax.Array:
     """Net log return of equity over the step, ``ln(E_t / E_{t-1})``."""
     return jnp.log(jnp.maximum(equity / equity_before, MIN_GROWTH))
+
+
+def clipped_return(growth: jax.Array, scale: jax.Array | float) -> jax.Array:
+    """Scaled log return of equity, clipped to +-RETURN_CLIP: one gap weighs no more than a large bar."""
+    return jnp.clip(scale * growth, -RETURN_CLIP, RETURN_CLIP)
 
 
 def direction_reward(exposure: jax.Array, move: jax.Array) -> jax.Array:
@@ -88,4 +94,5 @@ def weighted_reward(components: RewardComponents, weights: RewardWeights) -> jax
         + weights.slippage * components.slippage
         + weights.magnitude * components.magnitude
         + weights.drawdown * components.drawdown
+        + weights.clipped_pnl * components.clipped_pnl
     )

@@ -12,6 +12,7 @@ from jtf_env.mirror.market import Market
 from jtf_env.mirror.orders import BarView, Execution, execute
 from jtf_env.mirror.rewards import (
     RewardComponents,
+    clipped_return,
     differential_sharpe,
     direction_reward,
     drawdown_reward,
@@ -144,6 +145,7 @@ def describe(
         slippage=slippage_reward(cost, state.equity, params.reward_scale),
         magnitude=magnitude_reward(exposure, done.raw, close, params.reward_scale),
         drawdown=drawdown_reward(final.equity, final.peak_equity),
+        clipped_pnl=clipped_return(growth, params.reward_scale),
     )
     return StepInfo(
         equity=final.equity,

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from jtf_env.constants import DSR_CLIP, DSR_MIN_STD, MAGNITUDE_CLIP, MIN_GROWTH
+from jtf_env.constants import DSR_CLIP, DSR_MIN_STD, MAGNITUDE_CLIP, MIN_GROWTH, RETURN_CLIP
 from jtf_env.params import RewardWeights
 
 
@@ -18,6 +18,7 @@ class RewardComponents:
     slippage: float
     magnitude: float
     drawdown: float
+    clipped_pnl: float
 
 
 def log_growth(equity: float, equity_before: float) -> float:
@@ -25,6 +26,11 @@ def log_growth(equity: float, equity_before: float) -> float:
     if equity <= MIN_GROWTH * equity_before:
         return math.log(MIN_GROWTH)
     return math.log(equity) - math.log(equity_before)
+
+
+def clipped_return(growth: float, scale: float) -> float:
+    """Scaled log return of equity, clipped to +-RETURN_CLIP."""
+    return max(-RETURN_CLIP, min(RETURN_CLIP, scale * growth))
 
 
 def direction_reward(exposure: float, price_before: float, price: float) -> float:

@@ -20,7 +20,7 @@ from jtf.errors import UserError
 from jtf.results.run_directory import json_ready
 from jtf.splits import SplitConfig, split
 from jtf_env.errors import LayoutError
-from jtf_env.params import EnvParams, RewardWeights, make_params
+from jtf_env.params import REWARD_PRESETS, EnvParams, RewardWeights, make_params
 from jtf_ppo.config import PPOConfig
 
 pytestmark = pytest.mark.quick
@@ -64,6 +64,10 @@ def test_every_reward_weight_has_a_flag():
 @pytest.mark.parametrize("asset_class", ["us_equity", "crypto"])
 def test_environment_flags_left_out_are_the_asset_class_defaults(asset_class):
     assert env_params(parse(), asset_class) == make_params(asset_class)
+
+
+def test_the_default_reward_is_the_log_return_of_equity():
+    assert env_params(parse(), "us_equity").reward == EnvParams().reward == REWARD_PRESETS["log_return"]
 
 
 def test_environment_flags_given_win():

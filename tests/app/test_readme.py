@@ -89,9 +89,12 @@ def test_the_observation_table_is_the_layout():
 
 
 def test_the_reward_table_is_the_presets():
-    rows = {row[0]: row[1:3] for row in table_rows("environment.md") if len(row) == 4}
+    table = [row for row in table_rows("environment.md") if len(row) == 5]
+    (presets,) = (row[1:4] for row in table if row[0] == "component")
+    assert set(presets) == set(REWARD_PRESETS)
+    rows = {row[0]: row[1:4] for row in table}
     for name in vars(REWARD_PRESETS["composite"]):
-        weights = [getattr(REWARD_PRESETS[preset], name) for preset in ("composite", "log_return")]
+        weights = [getattr(REWARD_PRESETS[preset], name) for preset in presets]
         assert [float(cell) for cell in rows[name]] == weights
 
 

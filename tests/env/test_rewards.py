@@ -51,6 +51,11 @@ def test_magnitude_is_clipped():
     assert rewards.magnitude_reward(jnp.float32(0.5), jnp.float32(0.3), 100.0) == 0.5 * MAGNITUDE_CLIP
 
 
+@pytest.mark.parametrize(("growth", "value"), [(2e-3, 0.2), (0.03, 0.5), (-0.03, -0.5)])
+def test_the_clipped_log_return_counts_half_a_per_cent_at_most(growth, value):
+    np.testing.assert_allclose(rewards.clipped_return(jnp.float32(growth), 100.0), value, 1e-6)
+
+
 def test_the_move_that_direction_and_magnitude_reward_starts_at_the_fill():
     rows = [*ROWS[:3], (110, 110, 105, 105), *ROWS[4:]]
     market = make_markets(bar_prices(rows))[0]

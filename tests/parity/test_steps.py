@@ -12,7 +12,7 @@ from jtf_env import environment
 from jtf_env.actions import LEVELS
 from jtf_env.mirror import environment as mirror_environment
 from jtf_env.mirror.backtest import replay, run_backtest
-from jtf_env.params import EnvParams
+from jtf_env.params import REWARD_PRESETS, EnvParams
 from tests.contract.helpers import make_markets, random_prices
 
 pytestmark = pytest.mark.quick
@@ -75,6 +75,7 @@ SCALES = {
     # float32 equity gives a log return to 1e-7; the Sharpe ratio divides that by 5e-4, the reward multiplies by 100.
     "reward_dsr": 1_000.0,
     "reward_pnl": 100.0,
+    "reward_clipped_pnl": 100.0,
     "reward": 100.0,
 }
 """Size that parity is relative to; 1 for the rest."""
@@ -87,7 +88,7 @@ def test_one_step_from_an_injected_state_is_the_same_on_both_sides(fill, allow_s
     market, mirrored = make_markets(random_prices(300, seed=5, volatility=0.01, untradable=0.1))
     params = EnvParams(
         fee=0.001, slippage=0.001, stop_loss=0.03, take_profit=0.03, episode_bars=25, max_drawdown=0.2,
-        max_position=1.2, fill=fill, allow_short=allow_short,
+        max_position=1.2, fill=fill, allow_short=allow_short, reward=REWARD_PRESETS["composite"],
     )  # fmt: skip
     injected = random_states(rng, mirrored, allow_short)
     actions = rng.integers(0, 8, COUNT)

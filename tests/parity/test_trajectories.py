@@ -11,7 +11,7 @@ import pytest
 from jtf_env import environment
 from jtf_env.actions import NUM_ACTIONS
 from jtf_env.mirror import environment as mirror_environment
-from jtf_env.params import TRACED_FIELDS, EnvParams
+from jtf_env.params import REWARD_PRESETS, TRACED_FIELDS, EnvParams
 from tests.contract.helpers import make_markets, random_prices
 
 pytestmark = pytest.mark.quick
@@ -34,6 +34,7 @@ def random_params(rng: np.random.Generator, fill: str, allow_short: bool) -> Env
         stop_loss=float(rng.choice([0.0, 0.01, 0.03])),
         take_profit=float(rng.choice([0.0, 0.01, 0.03])),
         episode_bars=int(rng.choice([0, 17, 40])),
+        reward=REWARD_PRESETS["composite"],
         fill=fill,
         allow_short=allow_short,
     )
