@@ -146,6 +146,9 @@ class RunConfig:
     new run."""
     continue_from: Annotated[Path | None, tyro.conf.arg(name="continue")] = None
     """Finished run directory to lengthen to --total-steps, as a new run with its settings. Default: none."""
+    cost_warmup: float = 0.6
+    """Share of the training over which fee and slippage rise from 0 to full; 0 is off. Validations and backtests are
+    always at full costs. A run that lengthens another by --continue begins at full costs."""
     window: int = DEFAULT_WINDOW
     """Bars the policy sees at once."""
     hour_visibility: HourVisibility = "previous"
@@ -208,6 +211,8 @@ def check_run_config(config: RunConfig) -> RunConfig:
     last = config.seed + config.members - 1
     if not 0 <= config.seed <= last <= LARGEST_SEED:
         raise UserError(f"--seed {config.seed} with --members {config.members} must lie in 0..{LARGEST_SEED}.")
+    if not 0.0 <= config.cost_warmup <= 1.0:
+        raise UserError(f"--cost-warmup {config.cost_warmup} must lie in 0..1; 0 is off.")
     if config.window < 2:
         raise UserError(f"--window {config.window} must be at least 2.")
     run_layout(config)

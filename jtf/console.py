@@ -85,6 +85,8 @@ class LiveLine:
             f"KL {number(latest.get('train/kl'), '.4f')}",
             action_shares(latest),
         ]
+        if latest.get("train/cost_share", 1.0) < 1.0:
+            parts.append(f"costs {latest['train/cost_share']:.0%}")
         if "val/total_return" in latest:
             parts.append(
                 f"val {number(latest['val/total_return'], '+.1%')} PF {number(latest['val/profit_factor'], '.2f')} "

@@ -5,8 +5,8 @@
 """
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +31,30 @@ class ValidationData(NamedTuple):
     """Factor from a Sharpe ratio per bar to one per year (`jtf.results.metrics.annualisation`)."""
 
 
-def make_environment(market: Market) -> Environment:
-    """Return the learner's environment for markets of this layout and window; equal markets give equal environments."""
+@dataclass(frozen=True)
+class CostWarmup:
+    """Training costs that rise with the progress of the run: an `Environment.schedule`.
+
+    An address-only critic does not see the position, so it credits a BUY only for the few bars that an exploring policy
+    keeps it. At full costs from the start, a learner ends flat where buying and holding pays.
+    """
+
+    share: float
+    """Share of the run after which costs are full, above 0."""
+
+    def __call__(self, data: TradingData, progress: Array) -> tuple[TradingData, dict[str, Array]]:
+        """Return `data` with fee and slippage at ``min(progress / share, 1)`` of their size."""
+        market, params = data
+        size = jnp.minimum(progress / self.share, 1.0)
+        costs: dict[str, Any] = {"fee": params.fee * size, "slippage": params.slippage * size}
+        return (market, replace(params, **costs)), {"train/cost_share": size}
+
+
+def make_environment(market: Market, cost_warmup: float = 0.0) -> Environment:
+    """Return the learner's environment for markets of this layout and window; equal markets give equal environments.
+
+    `cost_warmup` is the share of the run over which fee and slippage rise from 0 to full; 0 is off.
+    """
     layout = market.layout
     return Environment(
         num_actions=NUM_ACTIONS,
@@ -45,6 +67,7 @@ def make_environment(market: Market) -> Environment:
         num_features=len(layout.bar_columns),
         num_context=len(layout.context_columns),
         num_account=len(layout.columns_from("state")),
+        schedule=CostWarmup(cost_warmup) if cost_warmup else None,
     )
 
 

@@ -38,6 +38,7 @@ def make_problem(
     bars_per_year: float,
     *,
     lengths: tuple[int, int] | None = None,
+    cost_warmup: float = 0.0,
 ) -> Problem:
     """Return the problem of one fold.
 
@@ -48,6 +49,8 @@ def make_problem(
     bars_per_year: annualises the validation's Sharpe ratio.
     lengths: rows that training and validation data are padded to, so that folds and symbols of other sizes share one
         compiled program; None pads nothing.
+    cost_warmup: share of the training over which fee and slippage rise from 0 to full; 0 is off. Validation is always
+        at full costs.
     """
     scaler = fit_scaler(*training_rows(natural, fold))
     train_length, validation_length = lengths or (None, None)
@@ -58,7 +61,7 @@ def make_problem(
     return Problem(
         fold=fold,
         scaler=scaler,
-        environment=make_environment(train),
+        environment=make_environment(train, cost_warmup),
         data=(train, traced),
         validation=make_validation(
             fold_market(market, [held_out], validation_length), traced, annualisation(bars_per_year)

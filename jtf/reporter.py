@@ -8,7 +8,7 @@ from rich.console import Console
 from jtf.console import LiveLine, print_settings
 from jtf.data.check import TIMEFRAME_NAMES
 from jtf.results.run_directory import last_checkpoint
-from jtf.task import Task, device_name, notes
+from jtf.task import Task, cost_warmup, device_name, notes
 from jtf_env.assets import describe_asset
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.rows import partition
@@ -93,7 +93,7 @@ def announce(console: Console, task: Task, directory: Path) -> None:
             ("asset", describe_asset(bars.asset_class)),
             ("split", ", ".join(f"{name} {len(part):,}" for name, part in task.segments.items())),
             ("layout", f"{task.layout.name}: {task.layout.count} columns x {config.window} bars"),
-            ("costs", f"fee {task.params.fee:g}, slippage {task.params.slippage:g} a side"),
+            ("costs", costs(task)),
             ("device", device_name()),
             ("engine", engine(learner)),
             ("network", " x ".join(str(width) for width in learner.hidden_sizes or ())),
@@ -109,6 +109,13 @@ def announce(console: Console, task: Task, directory: Path) -> None:
     )  # fmt: skip
     for note in notes(task):
         console.print(f"  note: {note}", highlight=False, soft_wrap=True)
+
+
+def costs(task: Task) -> str:
+    """Return the costs, and over which part of the training they rise."""
+    rising = cost_warmup(task.config)
+    warmup = f"; in training rising from 0 over the first {rising:.0%} of it" if rising else ""
+    return f"fee {task.params.fee:g}, slippage {task.params.slippage:g} a side{warmup}"
 
 
 def engine(learner: PPOConfig) -> str:

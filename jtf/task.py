@@ -72,7 +72,7 @@ class Task:
         """Hash of the settings that decide an update; how long the run goes on is not among them."""
         lengths = ("total_steps", "validation_interval", "checkpoint_interval", "patience", "seed")
         learner = {name: value for name, value in vars(self.learner).items() if name not in lengths}
-        settings = [learner, asdict(self.params), asdict(self.config.split)]
+        settings = [learner, asdict(self.params), asdict(self.config.split), self.config.cost_warmup]
         return hashlib.sha256(json.dumps(json_ready(settings), sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -97,8 +97,13 @@ def prepare(config: RunConfig, bars: Bars | None = None) -> Task:
         data_sha256=bars_sha256(bars),
         layout=layout,
         params=params,
-        problem=make_problem(natural, fold, params, bars.bars_per_year),
+        problem=make_problem(natural, fold, params, bars.bars_per_year, cost_warmup=cost_warmup(config)),
     )
+
+
+def cost_warmup(config: RunConfig) -> float:
+    """Return the share of the run over which costs rise; a run that lengthens another begins at full costs."""
+    return 0.0 if config.continue_from is not None else config.cost_warmup
 
 
 def load_run_bars(config: RunConfig) -> Bars:

@@ -143,6 +143,7 @@ class EpochState(NamedTuple):
 def _update(
     env: Environment, config: PPOConfig, graph: nnx.GraphDef, state: TrainState, hyper: Hyper, data: PyTree
 ) -> tuple[TrainState, dict[str, Array]]:
+    data, scheduled = env.schedule(data, state.update / hyper.total_updates) if env.schedule else (data, {})
     engine = make_engine(env, config, graph, data)
     key, collect_key, epochs_key = jax.random.split(jax.random.wrap_key_data(state.key), 3)
     rollout_state, batch, metrics = engine.collect(state.params, state.rollout_state, collect_key, hyper, data)
@@ -157,7 +158,7 @@ def _update(
         last.skipped,
         last.streak,
     )
-    return after, metrics | learnt
+    return after, metrics | learnt | scheduled
 
 
 def optimise(epochs: Epochs, key: Array) -> tuple[EpochState, dict[str, Array]]:

@@ -79,6 +79,10 @@ class Environment:
     """Broadcast columns `C` of the row table."""
     num_account: int = 0
     """Account columns `E` beside the address."""
+    schedule: Callable[[PyTree, Array], tuple[PyTree, dict[str, Array]]] | None = None
+    """``(data, progress) -> (data, metrics)``: what `data` is at `progress` in [0, 1) of the run, for one update.
+
+    A curriculum (Bengio et al. 2009). Shapes stay; `table` and `reset` do not depend on it. None changes nothing."""
 
     @property
     def address_only(self) -> bool:

@@ -97,6 +97,31 @@ def stored_leaves(directory: Path, config: PPOConfig) -> list[np.ndarray]:
     return leaves
 
 
+# Schedule of the data
+
+
+def test_an_update_is_told_which_share_of_the_run_came_before_it():
+    env = replace(ENV, schedule=lambda data, progress: (data, {"train/progress": progress}))
+    _, recorder = run(env=env)
+    assert [metrics["train/progress"] for metrics in recorder.updates] == [n / 8 for n in range(8)]
+
+
+def test_an_update_sees_the_data_as_scheduled():
+    def muted(data, progress):
+        return data._replace(features=data.features * (progress >= 0.5)), {}
+
+    _, recorder = run(env=replace(ENV, schedule=muted))
+    assert [metrics["train/reward"] != 0.0 for metrics in recorder.updates] == [False] * 4 + [True] * 4
+
+
+def test_a_resumed_run_goes_on_at_its_place_of_the_schedule(tmp_path):
+    env = replace(ENV, schedule=lambda data, progress: (data, {"train/progress": progress}))
+    config = replace(CONFIG, checkpoint_interval=1)
+    run(config, stop_after=3, env=env, directory=tmp_path)
+    _, recorder = run_members(config, env=env, resume=True, directory=tmp_path)
+    assert recorder.updates[0]["train/progress"] == 3 / 8
+
+
 # Reproducibility
 
 
