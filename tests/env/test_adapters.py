@@ -153,3 +153,69 @@ def test_a_purejaxrl_style_rollout_runs_unmodified(market):
     reward, truncated, returned = rollout(jax.random.key(0), params)
     assert reward.shape == (12, 4) and np.isfinite(reward).all()
     assert truncated.sum() >= 8 and (returned >= truncated).all()
+
+
+@pytest.fixture(scope="module")
+def classic(market) -> GymnaxTradingEnv:
+    return GymnaxTradingEnv(market, PARAMS, api="classic")
+
+
+def test_a_classic_step_is_the_five_tuple_whose_done_is_either_ending(classic, market):
+    params = classic.default_params
+    _, state = classic.reset(jax.random.key(0), params)
+    for i in range(1, 6):
+        final, result = environment.step(state, jnp.int32(BUY_75), market, PARAMS)
+        observation, state, reward, done, info = classic.step(jax.random.key(i), state, BUY_75, params)
+        np.testing.assert_allclose(reward, result.reward, 1e-4, 1e-4)
+        assert bool(done) == (i == 5) == bool(info["truncated"])
+        assert not info["terminated"] and info["bar"] == final.bar
+    assert int(state.steps) == 0
+    np.testing.assert_array_equal(observation, environment.observe(market, state, PARAMS))
+
+
+def test_ruin_is_done_and_terminated_in_the_classic_interface():
+    ruinous = make_markets(bar_prices([(100, 100, 100, 100)] * 4 + [(100, 100, 50, 50)] * 4))[0]
+    env = GymnaxTradingEnv(ruinous, replace(PARAMS, max_drawdown=0.2), api="classic")
+    state = environment.reset_at(3, ruinous, PARAMS)
+    *_, done, info = env.step(jax.random.key(0), state, BUY_75, env.default_params)
+    assert done and info["terminated"] and not info["truncated"]
+    *_, done, info = env.step_env(jax.random.key(0), state, BUY_75, env.default_params)
+    assert done and info["terminated"]
+
+
+def test_a_classic_trainer_that_stacks_every_info_stores_no_observation(classic):
+    # PureJaxRL keeps the info of every step of the whole training.
+    _, state = classic.reset(jax.random.key(0), classic.default_params)
+    *_, info = jax.eval_shape(classic.step, jax.random.key(0), state, jnp.int32(0), classic.default_params)
+    assert {leaf.shape for leaf in jax.tree.leaves(info)} == {()}
+
+
+def test_both_gymnax_interfaces_make_the_same_step(classic, market):
+    env = GymnaxTradingEnv(market, PARAMS)
+    params = env.default_params
+    # The age makes this the last step, so the restart is compared too.
+    state = replace(environment.reset_at(20, market, PARAMS), steps=jnp.int32(4))
+    *step, terminated, truncated, info = env.step(jax.random.key(1), state, BUY_75, params)
+    *classic_step, done, classic_info = classic.step(jax.random.key(1), state, BUY_75, params)
+    del info["final_observation"]
+    jax.tree.map(np.testing.assert_array_equal, (step, info), (classic_step, classic_info))
+    assert done == terminated | truncated
+
+
+def test_the_longest_episode_is_its_limit_or_else_the_bars_of_the_market(market):
+    endless = GymnaxTradingEnv(market, replace(PARAMS, episode_bars=0)).default_params
+    limited = GymnaxTradingEnv(market, PARAMS).default_params
+    assert (endless.max_steps_in_episode, limited.max_steps_in_episode) == (60, 5)
+    traced = jax.jit(lambda params: params.max_steps_in_episode)
+    assert (int(traced(endless)), int(traced(limited))) == (60, 5)
+
+
+def test_a_time_limit_is_terminal_in_the_classic_interface_only(classic, market):
+    late = replace(environment.reset_at(10, market, PARAMS), steps=jnp.int32(5))
+    assert classic.is_terminal(late, classic.default_params)
+    assert not GymnaxTradingEnv(market, PARAMS).is_terminal(late, classic.default_params)
+
+
+def test_an_unknown_interface_is_refused(market):
+    with pytest.raises(InputError, match="api='gym' is not one of gymnax, classic"):
+        GymnaxTradingEnv(market, api="gym")
