@@ -128,8 +128,12 @@ def run_task(
     should_stop: Callable[[], bool] | None = None,
     *,
     from_memory: bool = False,
+    directory: Path | None = None,
 ) -> RunResult | Interrupted:
-    """Train, measure and write a run; the run directory holds the result, whatever becomes of it."""
+    """Train, measure and write a run; the run directory holds the result, whatever becomes of it.
+
+    A new run lies in `directory`, by default one of its own under ``--out``.
+    """
     started = time.time()
     reporter = reporter or Silent()
     with ExitStack() as held:
@@ -139,7 +143,10 @@ def run_task(
             refuse_resume(task, directory)
         else:
             refuse_continue(task)
-            directory = create_run(task.config.out, task.config.symbol)
+            if directory is None:
+                directory = create_run(task.config.out, task.config.symbol)
+            else:
+                directory.mkdir(parents=True)
             held.enter_context(run_lock(directory))
             task = keep_bars(task, directory) if from_memory else task
             write_json(directory / CONFIG, config_record(task))
@@ -260,7 +267,7 @@ def conclude(task: Task, result: TrainResult, directory: Path, started: float) -
     save_best(task, {member.seed: member.best_params for member in sound}, directory)
     policy = make_policy(task, {member.seed: member.best_params for member in sound})
     market = policy.market(task.bars)
-    spans = seen_spans(task.segments, task.bars.timestamps)
+    spans = seen_spans(task.problem.fold, task.bars.timestamps)
     measured = measure(policy, task.bars, market, task.segments, spans)
     members = [
         MemberResult(member.seed, params_sha256(member.best_params), member.best_update, metrics)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -16,11 +17,11 @@ from jtf.models.policy import Params, Policy
 from jtf.problem import Problem, make_problem
 from jtf.results.provenance import seen_spans
 from jtf.results.run_directory import git_revision, json_ready, library_versions
-from jtf.splits import Segment, split
+from jtf.splits import Fold, Segment, split
 from jtf_env.bars import Bars, check_enough_bars
 from jtf_env.errors import ParamsError
 from jtf_env.layouts import Layout
-from jtf_env.market import build_market
+from jtf_env.market import Market, build_market
 from jtf_env.params import EnvParams
 from jtf_env.versions import ENV_VERSION, FEATURES_VERSION
 from jtf_ppo.config import PPOConfig, resolve
@@ -76,28 +77,72 @@ class Task:
         return hashlib.sha256(json.dumps(json_ready(settings), sort_keys=True).encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True, eq=False)
+class SymbolData:
+    """What all folds of a symbol share, whatever is learnt on them."""
+
+    bars: Bars
+    sha256: str
+    layout: Layout
+    window: int
+    params: EnvParams
+
+    @cached_property
+    def natural(self) -> Market:
+        """The float64 market of all bars in natural units."""
+        return build_market(self.bars, self.layout, window=self.window, dtype=jnp.float64)
+
+    @property
+    def first_bar(self) -> int:
+        """First bar a decision can be made on."""
+        return self.layout.first_bar(self.window)
+
+
 def prepare(config: RunConfig, bars: Bars | None = None) -> Task:
     """Load (unless `bars` are given), check, split and standardise; raises a user's mistakes before any writing."""
+    data = load_symbol(config, bars)
+    return make_task(
+        config, data, split(len(data.bars), data.first_bar, config.window, config.split, data.bars.bar_minutes)
+    )
+
+
+def load_symbol(config: RunConfig, bars: Bars | None = None) -> SymbolData:
+    """Load (unless `bars` are given) and check the bars of a run; raises a user's mistakes."""
     layout = run_layout(config)
     if bars is None:
         bars = load_run_bars(config)
     refuse_bars(bars, config.allow_jumps)
     check_enough_bars(bars, layout, config.window)
-    fold = split(len(bars), layout.first_bar(config.window), config.window, config.split, bars.bar_minutes)
     with errors_name_flags(EnvParams, "env.", ParamsError):
         params = env_params(config, bars.asset_class)
+    return SymbolData(bars, bars_sha256(bars), layout, config.window, params)
+
+
+def resolve_learner(config: RunConfig, layout: Layout, train_bars: int) -> PPOConfig:
+    """Return the learner's settings with every size the device decides; raises a user's mistakes."""
     with errors_name_flags(PPOConfig, "ppo.", ConfigError):
-        learner = resolve(learner_config(config.ppo), jax.default_backend(), layout.address_only, fold.train_bars)
-    data = config.data.resolve() if config.data is not None else None
-    natural = build_market(bars, layout, window=config.window, dtype=jnp.float64)
+        return resolve(learner_config(config.ppo), jax.default_backend(), layout.address_only, train_bars)
+
+
+def make_task(config: RunConfig, data: SymbolData, fold: Fold, lengths: tuple[int, int] | None = None) -> Task:
+    """Return the task of one fold of a symbol; `lengths` as in `make_problem`."""
+    learner = resolve_learner(config, data.layout, fold.train_bars)
+    where = config.data.resolve() if config.data is not None else None
     return Task(
-        config=replace(config, data=data, ppo=replace(config.ppo, **vars(learner))),
+        config=replace(config, data=where, ppo=replace(config.ppo, **vars(learner))),
         learner=learner,
-        bars=bars,
-        data_sha256=bars_sha256(bars),
-        layout=layout,
-        params=params,
-        problem=make_problem(natural, fold, params, bars.bars_per_year, cost_warmup=cost_warmup(config)),
+        bars=data.bars,
+        data_sha256=data.sha256,
+        layout=data.layout,
+        params=data.params,
+        problem=make_problem(
+            data.natural,
+            fold,
+            data.params,
+            data.bars.bars_per_year,
+            lengths=lengths,
+            cost_warmup=cost_warmup(config),
+        ),
     )
 
 
@@ -153,8 +198,9 @@ def config_record(task: Task) -> dict[str, Any]:
         "env_params": asdict(task.params),
         "layout": layout_record(task.layout, task.config.window),
         "data": data_record(task),
+        "fold": asdict(task.problem.fold),
         "segments": {name: asdict(part) for name, part in task.segments.items()},
-        "spans": seen_spans(task.segments, task.bars.timestamps),
+        "spans": seen_spans(task.problem.fold, task.bars.timestamps),
         "versions": library_versions(),
         "device": device_name(),
         "git_revision": git_revision(),

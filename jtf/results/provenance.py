@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from jtf.splits import Segment
+from jtf.splits import Fold
 
 LABELS = ("in-sample", "selection", "unseen")
 """Trained on; used to choose the best update; neither."""
@@ -11,15 +11,21 @@ Spans = dict[str, list[list[str]]]
 """Label -> stretches of time ``[first bar, last bar]``, ISO UTC, both included; what is in no stretch is unseen."""
 
 
-def seen_spans(segments: dict[str, Segment], timestamps: pd.DatetimeIndex) -> Spans:
-    """Return what a run with these segments of its bars ``timestamps [T]`` has seen.
+def seen_spans(fold: Fold, timestamps: pd.DatetimeIndex) -> Spans:
+    """Return what a run of this fold of its bars ``timestamps [T]`` has seen.
 
     Bars before the first decision count as in-sample (the scaler was fitted on them), bars of an embargo as what comes
     before it.
     """
-    ends = {"in-sample": segments["validation"].start, "selection": segments["test"].start}
-    starts = {"in-sample": 0, "selection": segments["validation"].start}
-    return {name: [[_iso(timestamps, starts[name]), _iso(timestamps, ends[name] - 1)]] for name in ends}
+    parts = [(part.start, "in-sample") for part in fold.train]
+    parts += [(fold.validation.start, "selection"), (fold.test.start, "unseen")]
+    parts.sort()
+    starts = [0, *(start for start, _ in parts[1:]), len(timestamps)]
+    spans: Spans = {"in-sample": [], "selection": []}
+    for (_, name), start, stop in zip(parts, starts[:-1], starts[1:], strict=True):
+        if name in spans:
+            spans[name].append([_iso(timestamps, start), _iso(timestamps, stop - 1)])
+    return spans
 
 
 def label_bars(timestamps: pd.DatetimeIndex, spans: Spans) -> np.ndarray:

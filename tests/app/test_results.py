@@ -46,8 +46,13 @@ def policy(bars) -> Policy:
 
 
 @pytest.fixture(scope="module")
-def segments(bars, policy):
-    return split(len(bars), policy.layout.first_bar(WINDOW), WINDOW, SplitConfig()).segments
+def fold(bars, policy):
+    return split(len(bars), policy.layout.first_bar(WINDOW), WINDOW, SplitConfig())
+
+
+@pytest.fixture(scope="module")
+def segments(fold):
+    return fold.segments
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +61,8 @@ def market(bars, policy):
 
 
 @pytest.fixture(scope="module")
-def result(bars, policy, market, segments) -> RunResult:
-    measured = measure(policy, bars, market, segments, seen_spans(segments, bars.timestamps))
+def result(bars, policy, market, fold, segments) -> RunResult:
+    measured = measure(policy, bars, market, segments, seen_spans(fold, bars.timestamps))
     return RunResult.from_measured(
         measured,
         notes=["A note on the bars."],
@@ -203,9 +208,9 @@ def test_standing_aside_leaves_empty_tables_that_can_be_read(bars, policy, marke
     assert list(found.trades) == list(written.trades)
 
 
-def test_the_parts_of_a_span_multiply_to_the_whole(bars, policy, market, segments):
+def test_the_parts_of_a_span_multiply_to_the_whole(bars, policy, market, fold, segments):
     whole = {"all": type(segments["test"])(segments["train"].start, len(bars))}
-    measured = measure(policy, bars, market, whole, seen_spans(segments, bars.timestamps))
+    measured = measure(policy, bars, market, whole, seen_spans(fold, bars.timestamps))
     parts = ("in-sample", "selection", "unseen")
     assert tuple(measured.metrics) == ("all", *parts) == tuple(measured.baselines)
     for table in (measured.metrics, {name: pair["buy_and_hold"] for name, pair in measured.baselines.items()}):
@@ -214,9 +219,9 @@ def test_the_parts_of_a_span_multiply_to_the_whole(bars, policy, market, segment
     assert sum(measured.metrics[part].num_trades for part in parts) == measured.metrics["all"].num_trades
 
 
-def test_the_share_of_the_decisions_training_saw_is_counted_in_bars(bars, policy, market, segments):
+def test_the_share_of_the_decisions_training_saw_is_counted_in_bars(bars, policy, market, fold, segments):
     whole = {"all": type(segments["test"])(segments["train"].start, len(bars))}
-    measured = measure(policy, bars, market, whole, seen_spans(segments, bars.timestamps))
+    measured = measure(policy, bars, market, whole, seen_spans(fold, bars.timestamps))
     counts = np.diff([segments["train"].start, segments["validation"].start, segments["test"].start, len(bars) - 1])
     assert list(measured.seen.values()) == pytest.approx(list(counts / counts.sum()))
 
