@@ -15,7 +15,7 @@ from rich.console import Console
 
 from jtf.console import Terminal, print_notes, print_result
 from jtf.data import BARS_SETTINGS, bars_sha256, load_bars
-from jtf.data.check import TIMEFRAME_NAMES, notes_on_bars, refuse_bars
+from jtf.data.check import TIMEFRAME_NAMES, bars_record, notes_on_bars, refuse_bars
 from jtf.data.load import utc_time
 from jtf.errors import UserError, run_command
 from jtf.flags import errors_name_flags, parse_flags
@@ -160,9 +160,7 @@ def play(
     foreign = bars.symbol != policy.symbol
     measured = measure(policy, bars, policy.market(bars), segments, None if foreign else spans)
     other = [f"The bars are of {bars.symbol}, the policy was trained on {policy.symbol}."] if foreign else []
-    kind = "synthetic" if bars.source == "synthetic" else "file"
-    data = {"kind": kind, "sha256": bars_sha256(bars), "source": bars.source, "bars": len(bars)}
-    summary = {"status": "finished", "data": data}
+    summary = {"status": "finished", "data": bars_record(bars, bars_sha256(bars))}
     return RunResult.from_measured(
         measured, notes=(*other, *notes_on_bars(bars)), symbol=policy.symbol, summary=summary
     )

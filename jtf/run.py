@@ -13,7 +13,7 @@ import pandas as pd
 
 from jtf.config import MODE_STEPS, EnvConfig, LearnerConfig, RewardConfig, RunConfig, check_run_config
 from jtf.data import load_bars
-from jtf.data.check import TIMEFRAME_NAMES
+from jtf.data.check import TIMEFRAME_NAMES, bars_record
 from jtf.data.synthetic import synthetic_market
 from jtf.errors import UserError
 from jtf.flags import errors_name_flags
@@ -37,6 +37,7 @@ from jtf.results.run_directory import (
     write_atomically,
     write_json,
 )
+from jtf.results.tables import add_member_equity
 from jtf.results.verdict import judge
 from jtf.splits import SplitConfig
 from jtf.task import (
@@ -44,13 +45,13 @@ from jtf.task import (
     bars_settings,
     config_record,
     config_sha256,
-    data_record,
     device_name,
     make_policy,
     notes,
     prepare,
 )
 from jtf_env.bars import Bars
+from jtf_env.mirror.backtest import Backtest
 from jtf_env.mirror.market import Market
 from jtf_ppo import PPOConfig, TrainResult, train
 from jtf_ppo.errors import LearnerError
@@ -269,10 +270,14 @@ def conclude(task: Task, result: TrainResult, directory: Path, started: float) -
     market = policy.market(task.bars)
     spans = seen_spans(task.problem.fold, task.bars.timestamps)
     measured = measure(policy, task.bars, market, task.segments, spans)
+    passes = member_passes(task, policy, market)
     members = [
         MemberResult(member.seed, params_sha256(member.best_params), member.best_update, metrics)
-        for member, metrics in zip(sound, member_metrics(task, policy, market), strict=True)
+        for member, (metrics, _) in zip(sound, passes, strict=True)
     ]
+    if len(members) > 1:
+        equity = {member.seed: backtests for member, (_, backtests) in zip(sound, passes, strict=True)}
+        measured = replace(measured, curves=add_member_equity(measured.curves, equity))
     verdict = judge(measured.metrics, measured.baselines["test"], task.synthetic)
     lost = [
         f"Member {seed} diverged and is not part of the ensemble." for seed in task.seeds if seed not in policy.seeds
@@ -290,14 +295,15 @@ def conclude(task: Task, result: TrainResult, directory: Path, started: float) -
     return write_results(directory, run)
 
 
-def member_metrics(task: Task, policy: Policy, market: Market) -> list[dict[str, Metrics]]:
-    """Return what every member of `policy` does alone on every segment of `market`, its tables of the task's bars."""
-    deciders = [policy.member(index).decider(market) for index in range(len(policy.members))]
+def member_passes(task: Task, policy: Policy, market: Market) -> list[tuple[dict[str, Metrics], dict[str, Backtest]]]:
+    """Return metrics and backtest, by segment, of every member of `policy` alone; `market` has the task's bars."""
     per_year = task.bars.bars_per_year
-    return [
-        {name: evaluate(decide, market, task.params, part, per_year)[0] for name, part in task.segments.items()}
-        for decide in deciders
-    ]
+    passes = []
+    for index in range(len(policy.members)):
+        decide = policy.member(index).decider(market)
+        played = {name: evaluate(decide, market, task.params, part, per_year) for name, part in task.segments.items()}
+        passes.append(({name: one[0] for name, one in played.items()}, {name: one[1] for name, one in played.items()}))
+    return passes
 
 
 def known_optimum(task: Task, metrics: dict[str, Metrics]) -> dict[str, dict[str, float | None]] | None:
@@ -326,7 +332,7 @@ def base_summary(task: Task, directory: Path, started: float, status: str) -> di
         "seeds": task.seeds,
         "parent": None if parent is None else str(parent),
         "device": device_name(),
-        "data": data_record(task),
+        "data": bars_record(task.bars, task.data_sha256),
         "notes": notes(task),
         "last_checkpoint": None if checkpoint is None else str(checkpoint),
         "perf": {"steps_per_second": None, "compile_seconds": None, "wall_seconds": time.time() - started},

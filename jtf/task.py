@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jtf.config import RunConfig, config_to_dict, env_params, learner_config, run_layout
 from jtf.data import BARS_SETTINGS, bars_sha256, load_bars
-from jtf.data.check import notes_on_bars, refuse_bars
+from jtf.data.check import bars_record, notes_on_bars, refuse_bars
 from jtf.flags import errors_name_flags
 from jtf.models.policy import Params, Policy
 from jtf.problem import Problem, make_problem
@@ -197,7 +197,7 @@ def config_record(task: Task) -> dict[str, Any]:
         "config_sha256": config_sha256(settings),
         "env_params": asdict(task.params),
         "layout": layout_record(task.layout, task.config.window),
-        "data": data_record(task),
+        "data": bars_record(task.bars, task.data_sha256),
         "fold": asdict(task.problem.fold),
         "segments": {name: asdict(part) for name, part in task.segments.items()},
         "spans": seen_spans(task.problem.fold, task.bars.timestamps),
@@ -215,18 +215,3 @@ def config_sha256(settings: dict[str, Any]) -> str:
 def layout_record(layout: Layout, window: int) -> dict[str, Any]:
     """Return what identifies a layout."""
     return {"name": layout.name, "hash": layout.hash(window), "obs_dim": layout.obs_dim(window)}
-
-
-def data_record(task: Task) -> dict[str, Any]:
-    """Return what identifies the bars, and what was noticed in them."""
-    bars = task.bars
-    return {
-        "kind": "synthetic" if task.synthetic else "file",
-        "source": bars.source,
-        "bars": len(bars),
-        "start": bars.timestamps[0].isoformat(),
-        "end": bars.timestamps[-1].isoformat(),
-        "sha256": task.data_sha256,
-        "bars_per_year": bars.bars_per_year,
-        "report": asdict(bars.report),
-    }

@@ -1,6 +1,9 @@
 """Which bars nothing is trained or tested on, and what a reader of results should know about the others. No JAX."""
 
+from dataclasses import asdict
 from typing import Any
+
+import pandas as pd
 
 from jtf.data.timeframes import TIMEFRAMES
 from jtf_env.assets import ASSETS
@@ -137,6 +140,31 @@ def notes_on_bars(bars: Bars) -> list[str]:
         (report.no_volume, "Every volume is 0, so halts are unknown and every bar counts as traded."),
     ]
     return [sentence for present, sentence in found if present]
+
+
+def bars_record(bars: Bars, sha256: str) -> dict[str, Any]:
+    """Return what identifies bars in the files of a run, and what was noticed in them."""
+    return {
+        "kind": "synthetic" if bars.source == "synthetic" else "file",
+        "source": bars.source,
+        "bars": len(bars),
+        "bar_minutes": bars.bar_minutes,
+        "asset_class": bars.asset_class,
+        "timezone": bars.timezone,
+        "start": bars.timestamps[0].isoformat(),
+        "end": bars.timestamps[-1].isoformat(),
+        "sha256": sha256,
+        "bars_per_year": bars.bars_per_year,
+        "half_days": half_days(bars),
+        "untradable": int((~bars.tradable).sum()),
+        "report": asdict(bars.report),
+    }
+
+
+def half_days(bars: Bars) -> int:
+    """Return how many sessions with a bar are scheduled to be shorter than the longest one."""
+    lengths = pd.Series(bars.session_close - bars.session_open).groupby(bars.session_ids).first()
+    return int((lengths < lengths.max()).sum())
 
 
 def length(minutes: float) -> str:

@@ -31,6 +31,8 @@ from jtf.results.tables import (
     bar_table,
     curve_table,
     fill_table,
+    observed_table,
+    parquet_bytes,
     read_table,
     trade_table,
 )
@@ -43,6 +45,7 @@ from jtf_env.mirror.market import Market
 from jtf_env.params import EnvParams
 
 CURVES, FILLS, TRADES, PICTURE = "curves.parquet", "fills.csv", "trades.csv", "equity.png"
+OBSERVATIONS = "observations.parquet"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -54,11 +57,14 @@ class Measured:
     baselines: dict[str, dict[str, Metrics]]
     """The same keys, then by name: ``buy_and_hold``, ``flat``."""
     curves: pd.DataFrame
-    """A row per bar of every segment; the columns are those of `curve_table`."""
+    """A row per bar of every segment; the columns are those of `curve_table`, and of several members
+    `add_member_equity`."""
     fills: pd.DataFrame
     """A row per fill; `tables.FILL_COLUMNS`."""
     trades: pd.DataFrame
     """A row per round trip; `tables.TRADE_COLUMNS`."""
+    observations: pd.DataFrame | None
+    """What the policy saw of the last segment: `tables.observed_table`; None where an older version left none."""
     seen: dict[str, float] | None
     """Share of the decisions on bars the policy was trained on, selected on, or never saw; None where not known."""
     notes: tuple[str, ...]
@@ -133,6 +139,7 @@ def measure(
         curves=pd.concat(curves, ignore_index=True),
         fills=fill_table(((name, fill) for name, one in passes.items() for fill in one.fills), bars.timestamps),
         trades=trade_table(((name, trade) for name, some in trades.items() for trade in some), bars.timestamps),
+        observations=observed_table(name, segment, bars, market, policy.scaler),
         seen=label_shares(decided) if spans is not None else None,
         notes=tuple(notes),
         derived=derived_from(policy, bars, passes),
@@ -190,16 +197,14 @@ def write_results(directory: Path, result: RunResult) -> RunResult:
     Every file is written atomically, the summary after the files whose hashes it names.
     """
     label = result.derived["params_sha256"]
-    curves = result.curves.copy(deep=False)
-    curves.attrs = {"params_sha256": label}
-    parquet = io.BytesIO()
-    curves.to_parquet(parquet, index=False)
     files = {
-        CURVES: parquet.getvalue(),
+        CURVES: parquet_bytes(result.curves, label),
         FILLS: result.fills.to_csv(index=False).encode(),
         TRADES: result.trades.to_csv(index=False).encode(),
         PICTURE: equity_png(result.curves, picture_title(result), {"Description": f"params_sha256 {label}"}),
     }
+    if result.observations is not None:
+        files[OBSERVATIONS] = parquet_bytes(result.observations, label)
     for name, content in files.items():
         write_atomically(directory / name, content)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
@@ -252,6 +257,7 @@ def read_result(directory: Path) -> RunResult:
         curves=pd.read_parquet(io.BytesIO(contents[CURVES])),
         fills=read_table(contents[FILLS], FILL_COLUMNS),
         trades=read_table(contents[TRADES], TRADE_COLUMNS),
+        observations=pd.read_parquet(io.BytesIO(contents[OBSERVATIONS])) if OBSERVATIONS in contents else None,
         seen=summary["seen"],
         notes=(*summary["notes"], *([] if stale is None else [stale])),
         derived=derived,

@@ -11,6 +11,8 @@ from jtf.splits import Segment
 from jtf_env.actions import ACTION_NAMES
 from jtf_env.bars import Bars
 from jtf_env.mirror.backtest import Backtest, Fill
+from jtf_env.mirror.market import Market
+from jtf_env.scaler import Scaler
 
 FILL_COLUMNS: dict[str, type] = {
     "segment": str, "time": str, "bar": int, "side": str, "units": float, "price": float, "fee": float, "cost": float,
@@ -25,6 +27,10 @@ TRADE_COLUMNS: dict[str, type] = {
 SIDES = {1: "buy", -1: "sell"}
 DIRECTIONS = {1: "long", -1: "short"}
 PROBABILITIES = tuple(f"p_{name}" for name in ACTION_NAMES)
+MEMBER_EQUITY = "equity_"
+"""What the names of the members' equity columns begin with; the seed follows."""
+MOST_OBSERVED = 25_000
+"""Bars whose observed columns a result keeps."""
 
 
 def bar_table(bars: Bars, labels: np.ndarray, outputs: Mapping[str, np.ndarray]) -> pd.DataFrame:
@@ -53,6 +59,45 @@ def curve_table(name: str, segment: Segment, bars: pd.DataFrame, backtest: Backt
     curve["buy_and_hold"] = _padded(held.equity, size, held.equity[-1])
     curve["costs"] = _padded(backtest.costs, size, 0.0)
     return curve
+
+
+def add_member_equity(curves: pd.DataFrame, members: Mapping[int, Mapping[str, Backtest]]) -> pd.DataFrame:
+    """Return `curves` with the equity (USD) of every member alone as a column ``equity_<seed>``.
+
+    `members` is seed -> segment -> backtest. Bars after ruin have the equity that was left.
+    """
+    sizes = {str(name): len(part) for name, part in curves.groupby("segment", sort=False, observed=True)}
+    columns = {
+        f"{MEMBER_EQUITY}{seed}": np.concatenate(
+            [_padded(passes[name].equity, size, passes[name].equity[-1]) for name, size in sizes.items()]
+        ).astype(np.float32)
+        for seed, passes in members.items()
+    }
+    return curves.assign(**columns)
+
+
+def observed_table(name: str, segment: Segment, bars: Bars, market: Market, scaler: Scaler) -> pd.DataFrame:
+    """Return the standardised columns of the last `MOST_OBSERVED` bars of a segment, float16, after segment and time.
+
+    Account columns are not among them: they come from the account, not from the bars. ``attrs`` hold what leads back
+    to natural units: ``mean`` and ``std`` of the columns.
+    """
+    rows = slice(max(segment.start, segment.stop - MOST_OBSERVED), segment.stop)
+    columns = np.concatenate([market.features[rows], market.context[rows]], axis=1).astype(np.float16)
+    table = pd.DataFrame(columns, columns=list(market.column_names))
+    table.insert(0, "segment", name)
+    table.insert(1, "time", bars.timestamps[rows])
+    table.attrs = {"mean": scaler.mean.tolist(), "std": scaler.std.tolist()}
+    return table
+
+
+def parquet_bytes(table: pd.DataFrame, params_sha256: str) -> bytes:
+    """Return `table` as Parquet that names the policy it was derived from."""
+    named = table.copy(deep=False)
+    named.attrs = table.attrs | {"params_sha256": params_sha256}
+    buffer = io.BytesIO()
+    named.to_parquet(buffer, index=False, compression="zstd")
+    return buffer.getvalue()
 
 
 def fill_table(fills: Iterable[tuple[str, Fill]], timestamps: pd.DatetimeIndex) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jtf.data.check import notes_on_bars, refuse_bars
+from jtf.data.check import bars_record, notes_on_bars, refuse_bars
 from jtf_env.bars import make_bars
 from jtf_env.errors import BarsError
 from jtf_env.sessions import exchange_schedule
@@ -175,3 +175,12 @@ def test_checking_bars_loads_no_jax():
 
     code = "import sys; sys.modules['jax'] = None; import jtf.data.check, jtf.data.files"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_record_of_bars_counts_half_days_and_untradable_bars():
+    # 2023 has two half days: 3 July and 24 November.
+    frame = equity(sessions=250)
+    frame.iloc[30:33, frame.columns.get_loc("volume")] = 0
+    record = bars_record(make_bars(frame, "SPY"), "hash")
+    assert (record["half_days"], record["untradable"], record["sha256"]) == (2, 3, "hash")
+    assert bars_record(make_bars(crypto(), "BTCUSDT"), "hash")["half_days"] == 0

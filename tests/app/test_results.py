@@ -14,6 +14,7 @@ from jtf.data import load_bars
 from jtf.errors import UserError
 from jtf.models.policy import Policy, member_outputs
 from jtf.models.policy_file import FILE_NAME, save_policy
+from jtf.results import tables
 from jtf.results.evaluation import evaluate
 from jtf.results.provenance import seen_spans
 from jtf.results.results import MemberResult, RunResult, measure, read_result, write_results
@@ -23,12 +24,13 @@ from jtf.results.verdict import Verdict
 from jtf.splits import SplitConfig, split
 from jtf_env.actions import HOLD
 from jtf_env.mirror.backtest import replay, run_backtest
+from jtf_env.mirror.market import build_market
 from jtf_env.params import make_params
 from jtf_env.scaler import Scaler
 from tests.app.test_inference import WINDOW, random_policy
 from tests.parity import test_closed_loop as closed_loop
 
-TABLES = ("curves", "fills", "trades")
+TABLES = ("curves", "fills", "trades", "observations")
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +131,33 @@ def test_curves_hold_what_the_backtest_and_the_policy_said(written, policy, mark
     np.testing.assert_allclose(curve["value"], policy.values(market)[part.start : part.stop], 1e-6)
 
 
+def test_observations_are_the_standardised_columns_of_the_last_segment(written, market, segments):
+    part, found = segments["test"], read_result(written.directory).observations
+    assert list(found) == ["segment", "time", *market.column_names] and set(found["segment"]) == {"test"}
+    columns = np.concatenate([market.features, market.context], axis=1)[part.start : part.stop]
+    np.testing.assert_array_equal(found[list(market.column_names)].to_numpy(), columns.astype(np.float16))
+
+
+def test_observations_lead_back_to_natural_units(written, bars, policy, segments):
+    found = read_result(written.directory).observations
+    natural = build_market(bars, policy.layout, window=WINDOW).features[segments["test"].start :, 5]
+    rsi = policy.layout.columns[5]
+    assert rsi == "rsi"
+    again = found[rsi].astype(float) * found.attrs["std"][5] + found.attrs["mean"][5]
+    np.testing.assert_allclose(again, natural, rtol=2e-3, atol=2e-3)
+
+
+def test_only_the_last_bars_of_a_long_segment_are_observed(bars, policy, market, segments, monkeypatch):
+    monkeypatch.setattr(tables, "MOST_OBSERVED", 50)
+    observed = measure(policy, bars, market, {"test": segments["test"]}).observations
+    assert len(observed) == 50 and observed["time"].iloc[-1] == bars.timestamps[segments["test"].stop - 1]
+
+
+def test_results_of_an_older_version_have_no_observations(result, tmp_path):
+    write_results(tmp_path, replace(result, observations=None))
+    assert read_result(tmp_path).observations is None and not (tmp_path / "observations.parquet").exists()
+
+
 def test_bars_after_ruin_have_no_action_no_position_and_the_equity_that_was_left(bars, policy, segments):
     poor = replace(policy, env_params=replace(policy.env_params, max_drawdown=0.01))
     measured = measure(poor, bars, poor.market(bars), {"train": segments["train"]})
@@ -146,7 +175,9 @@ def test_the_summary_names_parameters_costs_span_and_files(written, policy, bars
     first, last = segments["test"].start, segments["test"].stop - 1
     span = derived["segments"]["test"]
     assert [span["start"], span["end"]] == [bars.timestamps[row].isoformat() for row in (first, last)]
-    assert set(derived["files"]) == {"curves.parquet", "fills.csv", "trades.csv", "equity.png"}
+    assert set(derived["files"]) == {
+        "curves.parquet", "fills.csv", "trades.csv", "observations.parquet", "equity.png",
+    }  # fmt: skip
 
 
 def test_parquet_and_picture_carry_the_hash_of_the_parameters(written, policy):
@@ -154,7 +185,7 @@ def test_parquet_and_picture_carry_the_hash_of_the_parameters(written, policy):
     assert policy.sha256.encode() in (written.directory / "equity.png").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["curves.parquet", "fills.csv", "trades.csv", "equity.png"])
+@pytest.mark.parametrize("name", ["curves.parquet", "fills.csv", "trades.csv", "observations.parquet", "equity.png"])
 def test_a_file_that_is_not_the_one_the_summary_names_is_refused(result, tmp_path, name):
     write_results(tmp_path, result)
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes() + b"\n")

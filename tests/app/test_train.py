@@ -292,6 +292,16 @@ def test_the_ensemble_and_its_members_are_files_of_one_format(run_of_three):
         assert (alone.seeds, alone.sha256) == ((member["seed"],), member["params_sha256"])
 
 
+def test_curves_hold_the_equity_of_every_member_alone(run_of_three):
+    from jtf.results.results import read_result
+
+    result = read_result(run_of_three)
+    test = result.curves[result.curves["segment"] == "test"]
+    for member in result.members:
+        equity = test[f"equity_{member.seed}"].to_numpy()
+        assert equity[-1] / equity[0] - 1 == pytest.approx(member.metrics["test"].total_return, abs=1e-6)
+
+
 def test_there_is_a_record_for_every_member_and_update(run_of_three):
     updates = [(r["seed"], r["update"]) for r in records(run_of_three) if "train/kl" in r]
     assert sorted(updates) == [(seed, update) for seed in range(3) for update in range(1, 5)]
