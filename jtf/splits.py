@@ -1,6 +1,7 @@
 """Segments and folds: which bars are learnt from, which choose the checkpoint, which are read once. No JAX."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from jtf.errors import UserError
 from jtf_env.constants import RISING_HOURS, TREND_HOURS
@@ -63,6 +64,60 @@ def split(num_bars: int, first_bar: int, window: int, config: SplitConfig, bar_m
     Between two segments lie `embargo` bars that belong to neither, so that no window of a later segment
     holds a bar of an earlier one. Raises `UserError` where a segment would hold fewer than two bars.
     """
+    embargo = embargo_of(config, window, bar_minutes)
+    usable = num_bars - first_bar - 2 * embargo
+    train, validation = int(usable * config.train), int(usable * config.validation)
+    if min(train, validation, usable - train - validation) < 2:
+        needed = first_bar + 2 * embargo + int(2 / min(config.train, config.validation)) + 2
+        raise UserError(
+            f"{num_bars} bars are too few for train, validation and test: at least {needed} are needed "
+            f"({first_bar} of warm-up and window, 2 x {embargo} of embargo); give a longer history."
+        )
+    return _fold(first_bar, train, validation, num_bars, embargo)
+
+
+def walk_forward(
+    num_bars: int,
+    first_bar: int,
+    window: int,
+    config: SplitConfig,
+    count: int,
+    scheme: Literal["rolling", "expanding"] = "rolling",
+    bar_minutes: int = 15,
+) -> tuple[Fold, ...]:
+    """Return `count` folds whose test segments lie end to end, the last one at the end of the bars.
+
+    A rolling fold holds train, validation and test in the shares of `config`, and each begins a test segment later than
+    the one before. An expanding fold has the same validation and test, and trains on all bars before them. Segments of
+    a fold are apart by the embargo, as in `split`. Raises `UserError` where a segment would hold fewer than two bars.
+    """
+    if count < 2:
+        raise UserError(f"--folds {count} must be at least 2; one fold is what python -m jtf.train does.")
+    embargo = embargo_of(config, window, bar_minutes)
+    usable = num_bars - first_bar - 2 * embargo
+    share = 1.0 - config.train - config.validation
+    length = usable / (1.0 + (count - 1) * share)
+    train, validation, test = int(length * config.train), int(length * config.validation), int(length * share)
+    if min(train, validation, test) < 2:
+        shortest = int(2 / min(config.train, config.validation, share)) + 1
+        needed = first_bar + 2 * embargo + int(shortest * (1.0 + (count - 1) * share)) + 1
+        raise UserError(
+            f"{num_bars} bars are too few for {count} folds: at least {needed} are needed ({first_bar} of warm-up and "
+            f"window, 2 x {embargo} of embargo); give a longer history or ask for fewer --folds."
+        )
+    stops = [num_bars - (count - 1 - index) * test for index in range(count)]
+    begins = [stop - test - validation - train - 2 * embargo for stop in stops]
+    rolling = scheme == "rolling"
+    return tuple(
+        _fold(
+            begin if rolling else first_bar, train if rolling else begin + train - first_bar, validation, stop, embargo
+        )
+        for begin, stop in zip(begins, stops, strict=True)
+    )
+
+
+def embargo_of(config: SplitConfig, window: int, bar_minutes: int) -> int:
+    """Return the bars between two segments; raise `UserError` for shares or an embargo that cannot be."""
     if not (config.train > 0 and config.validation > 0 and config.train + config.validation < 1):
         raise UserError(
             f"--split.train {config.train:g} and --split.validation {config.validation:g} must be positive and "
@@ -71,20 +126,14 @@ def split(num_bars: int, first_bar: int, window: int, config: SplitConfig, bar_m
     embargo = embargo_bars(window, bar_minutes) if config.embargo is None else config.embargo
     if embargo < 0:
         raise UserError(f"--split.embargo {embargo} must be at least 0.")
-    usable = num_bars - first_bar - 2 * embargo
-    train = int(usable * config.train)
-    validation = int(usable * config.validation)
-    test = usable - train - validation
-    if min(train, validation, test) < 2:
-        needed = first_bar + 2 * embargo + int(2 / min(config.train, config.validation)) + 2
-        raise UserError(
-            f"{num_bars} bars are too few for train, validation and test: at least {needed} are needed "
-            f"({first_bar} of warm-up and window, 2 x {embargo} of embargo); give a longer history."
-        )
-    validation_start = first_bar + train + embargo
-    test_start = validation_start + validation + embargo
+    return embargo
+
+
+def _fold(begin: int, train: int, validation: int, stop: int, embargo: int) -> Fold:
+    """Return the fold with `train` bars from `begin`, then `validation` bars, then test up to `stop`."""
+    held_out = begin + train + embargo
     return Fold(
-        train=(Segment(first_bar, first_bar + train),),
-        validation=Segment(validation_start, validation_start + validation),
-        test=Segment(test_start, num_bars),
+        train=(Segment(begin, begin + train),),
+        validation=Segment(held_out, held_out + validation),
+        test=Segment(held_out + validation + embargo, stop),
     )
