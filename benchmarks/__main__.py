@@ -11,6 +11,7 @@ BENCHMARKS = (
     "joint_model",
     "regularisation",
     "first_layer",
+    "compiled_for",
     "market_build",
 )
 
