@@ -10,8 +10,8 @@ from jtf.data.check import TIMEFRAME_NAMES
 from jtf.results.run_directory import last_checkpoint
 from jtf.task import Task, cost_warmup, device_name, notes
 from jtf_env.assets import describe_asset
+from jtf_ppo.blocks import partition
 from jtf_ppo.config import PPOConfig
-from jtf_ppo.rows import partition
 from jtf_ppo.types import Metrics
 
 
@@ -126,11 +126,10 @@ def engine(learner: PPOConfig) -> str:
 
 def minibatch(task: Task) -> str:
     """Return what an optimiser step sees: samples, or the whole blocks of rows that come nearest to the setting."""
-    size = task.learner.minibatch_size or 0
     if task.learner.engine == "samples":
-        return f"{size:,} samples"
+        return f"{task.learner.minibatch_size:,} samples"
     market = task.problem.data[0]
-    cut = partition(market.num_bars - market.first_bar, task.config.window, size)
+    cut = partition(market.num_bars - market.first_bar, task.config.window, task.learner)
     return f"{cut.size * cut.length:,} bars ({cut.size} x {cut.length})"
 
 

@@ -29,14 +29,17 @@ class Engine(NamedTuple):
     collect: Callable[[nnx.State, RolloutState, Array, Hyper, PyTree], tuple[RolloutState, PyTree, dict[str, Array]]]
     """``(params, rollout_state, key, hyper, data) -> (rollout_state, batch, metrics)``: one rollout with advantages."""
     num_minibatches: int
-    epoch_indices: Callable[[Array], Array]
-    """``key -> indices [M, ...]``: one epoch; every sample (or row) once, padding masked."""
+    """Most optimiser steps of an epoch, `M`."""
+    epoch_indices: Callable[[Array, PyTree], tuple[Array, Array | int]]
+    """``(key, batch) -> (indices [M, ...], count)``: an epoch in the first `count` minibatches: every sample, or
+    visited row, once, padding masked. `count` is a Python int where it never varies."""
     loss: Callable[
         [nnx.State, nnx.State, PyTree, PyTree, Array, Hyper, RowTable | None], tuple[Array, dict[str, Array]]
     ]
     """``(params, behaviour_params, batch, indices, key, hyper, table) -> (loss, metrics)`` of a minibatch.
 
-    `behaviour_params` are the parameters that collected the batch; the key is for noise and dropout.
+    `behaviour_params` are the parameters that collected the batch; the key is for noise and dropout. Each metric is the
+    minibatch's part of the mean over all samples: over an epoch they add up to it.
     """
 
 

@@ -29,6 +29,9 @@ MAX_SKIPS = 3
 """Optimiser steps in a row with a non-finite loss or gradient after which a run has diverged."""
 
 
+OPTIMISER_METRICS = ("train/grad_norm", "train/learning_rate")
+
+
 class TrainState(NamedTuple):
     """Everything a member needs to go on bit for bit, beside its configuration and data."""
 
@@ -121,11 +124,6 @@ class Epochs(NamedTuple):
     batch: PyTree
     table: RowTable | None
 
-    @property
-    def optimiser_steps(self) -> int:
-        """Optimiser steps of the update."""
-        return self.config.update_epochs * self.engine.num_minibatches
-
 
 class EpochState(NamedTuple):
     """What the minibatches of one update hand on."""
@@ -134,8 +132,10 @@ class EpochState(NamedTuple):
     opt_state: optax.OptState
     skipped: Array
     streak: Array
-    done: Array
-    """float32, minibatches applied in this update."""
+    steps: Array
+    """float32, optimiser steps of this update."""
+    epochs: Array
+    """float32, epochs of this update."""
     stop: Array
     """bool: the KL bound was passed in an earlier epoch."""
 
@@ -162,18 +162,30 @@ def _update(
 
 
 def optimise(epochs: Epochs, key: Array) -> tuple[EpochState, dict[str, Array]]:
-    """Run all epochs of an update; metrics are means over its optimiser steps. Consumes `key`."""
+    """Run all epochs of an update. Consumes `key`.
+
+    Metrics of the loss are means over the samples and the epochs, those of the optimiser over its steps.
+    """
     state = epochs.behaviour
     fresh = EpochState(
-        state.params, state.opt_state, state.skipped, state.streak, jnp.zeros(()), jnp.zeros((), jnp.bool_)
+        state.params,
+        state.opt_state,
+        state.skipped,
+        state.streak,
+        jnp.zeros(()),
+        jnp.zeros(()),
+        jnp.zeros((), jnp.bool_),
     )
     keys = jax.random.split(key, epochs.config.update_epochs)
     last, sums = jax.lax.scan(partial(_epoch, epochs), fresh, keys)
+    means = {
+        name: value.sum() / (last.steps if name in OPTIMISER_METRICS else last.epochs) for name, value in sums.items()
+    }
     return last, {
-        **{name: value.sum() / last.done for name, value in sums.items()},
+        **means,
         "train/skipped": last.skipped,
         "train/skip_streak": last.streak,
-        "train/epochs": last.done / epochs.engine.num_minibatches,
+        "train/epochs": last.epochs,
     }
 
 
@@ -181,30 +193,37 @@ def _epoch(epochs: Epochs, state: EpochState, key: Array) -> tuple[EpochState, d
     """One pass over the batch and the sums of its metrics; nothing once the KL bound was passed. Consumes `key`."""
     engine = epochs.engine
     indices_key, loss_key = jax.random.split(key)
-    inputs = (engine.epoch_indices(indices_key), jax.random.split(loss_key, engine.num_minibatches))
+    indices, count = engine.epoch_indices(indices_key, epochs.batch)
+    keys = jax.random.split(loss_key, engine.num_minibatches)
+
+    def step(i: Array | int, so_far: tuple[EpochState, dict[str, Array]]) -> tuple[EpochState, dict[str, Array]]:
+        state, sums = so_far
+        done = (state.epochs + i / count) / epochs.config.update_epochs
+        state, metrics = _minibatch(epochs, state, indices[i], keys[i], done)
+        return state, jax.tree.map(jnp.add, sums, metrics)
+
+    shapes = jax.eval_shape(partial(_minibatch, epochs), state, indices[0], keys[0], state.epochs)[1]
+    nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
     def run(state: EpochState) -> tuple[EpochState, dict[str, Array]]:
-        state, metrics = jax.lax.scan(partial(_minibatch, epochs), state, inputs)
-        return state, jax.tree.map(jnp.sum, metrics)
+        state, sums = jax.lax.fori_loop(0, count, step, (state, nothing))
+        return state._replace(epochs=state.epochs + 1.0), sums
 
     if not epochs.config.target_kl:
         return run(state)
-    shapes = jax.eval_shape(run, state)[1]
-    nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     state, sums = jax.lax.cond(state.stop, lambda s: (s, nothing), run, state)
-    passed = sums["train/kl"] / engine.num_minibatches > epochs.hyper.target_kl
-    return state._replace(stop=state.stop | passed), sums
+    return state._replace(stop=state.stop | (sums["train/kl"] > epochs.hyper.target_kl)), sums
 
 
-def _minibatch(epochs: Epochs, state: EpochState, inputs: tuple[PyTree, Array]) -> tuple[EpochState, dict[str, Array]]:
-    """One optimiser step."""
-    indices, key = inputs
+def _minibatch(
+    epochs: Epochs, state: EpochState, indices: PyTree, key: Array, done: Array
+) -> tuple[EpochState, dict[str, Array]]:
+    """One optimiser step; `done` is the share of the update that lies behind it. Consumes `key`."""
     hyper, behaviour = epochs.hyper, epochs.behaviour
     (loss, metrics), gradient = jax.value_and_grad(epochs.engine.loss, has_aux=True)(
         state.params, behaviour.params, epochs.batch, indices, key, hyper, epochs.table
     )
-    progress = (behaviour.update + state.done / epochs.optimiser_steps) / hyper.total_updates
-    rate = learning_rate(progress, hyper)
+    rate = learning_rate((behaviour.update + done) / hyper.total_updates, hyper)
     params, opt_state, norm, skip = apply_gradient(
         make_optimiser(epochs.config, hyper),
         state.params,
@@ -216,5 +235,8 @@ def _minibatch(epochs: Epochs, state: EpochState, inputs: tuple[PyTree, Array]) 
         epochs.env.window,
     )
     streak = jnp.where(state.streak >= MAX_SKIPS, state.streak, jnp.where(skip, state.streak + 1, 0))
-    metrics = {**metrics, "train/grad_norm": norm, "train/learning_rate": rate}
-    return EpochState(params, opt_state, state.skipped + skip, streak, state.done + 1.0, state.stop), metrics
+    metrics = {**metrics, **dict(zip(OPTIMISER_METRICS, (norm, rate), strict=True))}
+    after = state._replace(
+        params=params, opt_state=opt_state, skipped=state.skipped + skip, streak=streak, steps=state.steps + 1.0
+    )
+    return after, metrics

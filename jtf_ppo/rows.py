@@ -2,11 +2,10 @@
 
 Within an iteration the policy is a table over rows. One evaluation of all rows serves every environment; a rollout
 step is a row gather, an inverse CDF and the environment's own arithmetic; an epoch costs one forward and backward
-pass over the *rows*, however many environments ran (`losses.row_loss` says why this is exact).
+pass over the rows that the rollout visited, however many samples they hold (`losses.row_loss` says why this is exact).
 """
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from flax import nnx
 from jax import Array
 
 from jtf_ppo.advantage import gae, normalise
+from jtf_ppo.blocks import Partition, cover, deal, partition
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.engine import (
     Engine,
@@ -22,7 +22,6 @@ from jtf_ppo.engine import (
     is_noisy,
     roll_out,
     rollout_metrics,
-    shuffled_minibatches,
 )
 from jtf_ppo.hyper import Hyper
 from jtf_ppo.losses import RowSums, row_loss
@@ -38,14 +37,14 @@ def row_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, num_row
     """Return the engine for a resolved `config` and a table of `num_rows` rows (`T`), padding included."""
     assert config.minibatch_size is not None, "config must be resolved"
     assert env.num_actions <= jnp.iinfo(jnp.int8).max, "actions are stored in 8 bits"
-    cut = partition(num_rows - env.first_row, env.window, config.minibatch_size)
+    cut = partition(num_rows - env.first_row, env.window, config)
 
-    def epoch_indices(key: Array) -> Array:
+    def epoch_indices(key: Array, batch: RowSums) -> tuple[Array, Array | int]:
         offset_key, order_key = jax.random.split(key)
         offset = jax.random.randint(offset_key, (), 0, cut.length, jnp.int32)
-        blocks = shuffled_minibatches(order_key, cut.num_blocks, cut.size)
-        # Padding blocks start past the last row, where the mask of the loss finds nothing.
-        return jnp.where(blocks < cut.num_blocks, env.first_row - offset + blocks * cut.length, num_rows)
+        starts, count = cover(batch.samples > 0, offset, cut)
+        minibatches = -(-count // cut.size) if cut.few else cut.num_minibatches
+        return deal(order_key, starts, count, minibatches, cut, num_rows), minibatches
 
     loss = partial(_loss, env, config, graph, cut)
     return Engine(partial(_collect, env, config, graph), cut.num_minibatches, epoch_indices, loss)
@@ -55,7 +54,7 @@ def _loss(
     env: Environment,
     config: PPOConfig,
     graph: nnx.GraphDef,
-    cut: "Partition",
+    cut: Partition,
     params: nnx.State,
     behaviour_params: nnx.State,
     batch: RowSums,
@@ -64,13 +63,14 @@ def _loss(
     hyper: Hyper,
     table: RowTable | None,
 ) -> tuple[Array, dict[str, Array]]:
-    """Loss of the blocks of rows from ``starts [K]``; only usable rows have weight."""
+    """Loss of the blocks of rows from ``starts [K]``; only visited rows have weight."""
     assert table is not None
     noise, num_rows = TrainingNoise(config, hyper, key), table.features.shape[0]
     rows = starts[:, None] + jnp.arange(cut.length, dtype=jnp.int32)[None, :]
     inside = (rows >= env.first_row) & (rows < num_rows)
     rows = jnp.clip(rows, 0, num_rows - 1)
-    weight = inside & table.usable[rows]
+    visited = batch.samples > 0
+    weight = inside & visited[rows]
     features = noise.features(_with_history(table.features, starts, cut.length, env.window))
     context, dropout = noise.context(table.context[rows]), noise.dropout()
     logits, values = nnx.merge(graph, params).blocks(features, context, config.first_layer, dropout)
@@ -79,8 +79,10 @@ def _loss(
     if is_noisy(config):
         old_logits, _ = nnx.merge(graph, behaviour_params).blocks(features, context, config.first_layer, dropout)
         sums = sums._replace(log_probs=jax.nn.log_softmax(old_logits).reshape(sums.log_probs.shape))
-    # A minibatch can hold no usable row. The share is taken first: samples times rows does not fit 32 bits.
-    total = config.batch_size * (jnp.maximum(weight.sum(), 1) / table.usable.sum())
+    # A minibatch stands for its share of the visited rows, whatever samples crowd there: so minibatches weigh the same.
+    # The share is taken first: samples times rows does not fit 32 bits. A minibatch can be empty.
+    share = weight.sum() / visited.sum()
+    total = config.batch_size * jnp.maximum(share, 1.0 / num_rows)
     value, metrics = row_loss(
         logits.reshape(flat.size, -1),
         values.reshape(-1),
@@ -89,34 +91,7 @@ def _loss(
         total,
         hyper,
     )
-    # Over the same number of samples for every minibatch, so that their mean is the mean over the samples.
-    share = total * cut.num_minibatches / config.batch_size
     return value, {name: metric * share for name, metric in metrics.items()}
-
-
-class Partition(NamedTuple):
-    """How an epoch cuts the usable rows."""
-
-    length: int
-    """Rows of a block."""
-    num_blocks: int
-    """Blocks of an epoch: one more than the rows fill, because a random offset shifts them."""
-    size: int
-    """Blocks of a minibatch."""
-
-    @property
-    def num_minibatches(self) -> int:
-        """Minibatches of an epoch."""
-        return -(-self.num_blocks // self.size)
-
-
-def partition(num_rows: int, window: int, minibatch_size: int) -> Partition:
-    """Return the whole blocks, at least one, that come nearest to `minibatch_size` rows and share the epoch evenly."""
-    length = block_length(window)
-    num_blocks = -(-num_rows // length) + 1
-    wanted = num_blocks if minibatch_size >= num_rows else max(1, (minibatch_size + length // 2) // length)
-    num_minibatches = -(-num_blocks // wanted)
-    return Partition(length, num_blocks, -(-num_blocks // num_minibatches))
 
 
 def evaluate_rows(

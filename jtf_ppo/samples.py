@@ -29,8 +29,9 @@ def sample_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef) -> E
     assert config.num_envs is not None and config.minibatch_size is not None, "config must be resolved"
     num_samples, size = config.batch_size, config.minibatch_size
 
-    def epoch_indices(key: Array) -> Array:
-        return shuffled_minibatches(key, num_samples, size)
+    def epoch_indices(key: Array, batch: SampleBatch) -> tuple[Array, int]:
+        indices = shuffled_minibatches(key, num_samples, size)
+        return indices, indices.shape[0]
 
     loss = partial(_loss, env, config, graph)
     return Engine(partial(_collect, env, config, graph), -(-num_samples // size), epoch_indices, loss)
@@ -60,7 +61,9 @@ def _loss(
     if is_noisy(config) if env.table is not None else config.dropout:
         old_logits, _ = nnx.merge(graph, behaviour_params)(picked.observation, table, dropout)
         picked = picked._replace(log_prob=log_prob_of(old_logits, picked.action))
-    return sample_loss(logits, values, picked, weight.astype(values.dtype), hyper)
+    loss, metrics = sample_loss(logits, values, picked, weight.astype(values.dtype), hyper)
+    share = weight.sum() / config.batch_size
+    return loss, {name: metric * share for name, metric in metrics.items()}
 
 
 def _collect(

@@ -17,9 +17,8 @@ from jtf_ppo.learner import TrainState, make_learner
 from jtf_ppo.losses import entropy
 from jtf_ppo.networks import Dropout
 from jtf_ppo.optimiser import apply_gradient, make_optimiser
-from jtf_ppo.rows import evaluate_rows, partition, sum_by_row
+from jtf_ppo.rows import evaluate_rows, sum_by_row
 from jtf_ppo.sampling import bits_to_uniform, cumulative, inverse_cdf, mix_bits
-from jtf_ppo.window_dense import block_length
 from tests.ppo.toy import (
     WINDOW,
     address_of,
@@ -62,7 +61,7 @@ def loss_of(config: PPOConfig, key: int = 5, batch_of: PPOConfig | None = None) 
 
     @jax.jit
     def loss(params, batch, table):
-        indices = engine.epoch_indices(jax.random.key(6))[0]
+        indices = engine.epoch_indices(jax.random.key(6), batch)[0][0]
         return engine.loss(params, params, batch, indices, jax.random.key(key), table)[0]
 
     return float(loss(params, batch, TABLE))
@@ -90,7 +89,7 @@ def test_both_engines_take_the_same_optimiser_step_on_one_rollout():
 
         def step(engine, batch):
             (loss, _), gradient = jax.value_and_grad(engine.loss, has_aux=True)(
-                params, params, batch, engine.epoch_indices(jax.random.key(0))[0], jax.random.key(1), table
+                params, params, batch, engine.epoch_indices(jax.random.key(0), batch)[0][0], jax.random.key(1), table
             )
             new, *_ = apply_gradient(
                 optimiser, params, optimiser.init(params), gradient, loss, jnp.float32(0.01), 0.5, WINDOW
@@ -114,7 +113,7 @@ def test_a_whole_update_of_either_engine_ends_at_the_same_parameters():
 
 
 def test_the_entropy_of_an_epoch_of_rows_is_the_mean_over_its_samples_however_they_crowd():
-    # One environment visits few of the rows: 16 samples in 6 minibatches, some of which hold none.
+    # One environment visits few of the rows: 16 samples in a few of 6 minibatches.
     config = configured("rows", num_envs=1, num_steps=16, minibatch_size=8)
     engine, params, _ = parts(config)
     _, batch, _ = rollout(config)
@@ -124,7 +123,7 @@ def test_the_entropy_of_an_epoch_of_rows_is_the_mean_over_its_samples_however_th
         def minibatch(starts):
             return engine.loss(params, params, batch, starts, jax.random.key(5), table)[1]["train/entropy"]
 
-        return jax.lax.map(minibatch, engine.epoch_indices(jax.random.key(6))).mean()
+        return jax.lax.map(minibatch, engine.epoch_indices(jax.random.key(6), batch)[0]).sum()
 
     expected = (batch.samples * entropy(batch.log_probs)).sum() / 16
     assert engine.num_minibatches == 6
@@ -168,28 +167,6 @@ def test_two_epochs_are_in_different_order():
     assert (first != second).any()
 
 
-def test_every_epoch_cuts_the_rows_into_blocks_elsewhere():
-    engine, _, _ = parts(configured("rows", minibatch_size=12))
-    starts = [np.asarray(engine.epoch_indices(jax.random.key(k))) for k in range(20)]
-    offsets = {int(ENV.first_row - s.min()) for s in starts}
-    assert offsets <= set(range(12))
-    assert len(offsets) > 5
-
-
-@pytest.mark.parametrize(
-    ("usable", "window", "asked", "blocks", "size"),
-    [
-        (56, 5, 1, 6, 1),  # Never less than a block of 12,
-        (56, 5, 18, 6, 2),  # or the nearest number of them,
-        (56, 5, 48, 6, 3),  # shared evenly: two minibatches of 3, not of 4 and 2,
-        (56, 5, 56, 6, 6),  # or all.
-        (8000, 100, 2048, 52, 13),
-    ],
-)
-def test_a_minibatch_of_rows_is_whole_blocks(usable, window, asked, blocks, size):
-    assert partition(usable, window, asked) == (block_length(window), blocks, size)
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_environment_draws_from_another_word_than_the_action(engine):
     # A policy that always bets high leaves the words' upper bits free; where the environment used the action's own word
@@ -231,11 +208,11 @@ def test_every_target_enters_the_losses_of_an_epoch_once(engine):
             return ready.loss(params, params, used, indices, jax.random.key(0), table)[1]["loss/value"]
 
         slope = jax.grad(value_loss)
-        return jax.lax.map(lambda indices: slope(getattr(batch, field), indices), ready.epoch_indices(key))
+        return jax.lax.map(lambda indices: slope(getattr(batch, field), indices), ready.epoch_indices(key, batch)[0])
 
     for seed in range(3):
         entered = np.asarray(weights(jax.random.key(seed), batch, TABLE)) != 0.0
-        expected = np.arange(60) >= ENV.first_row if engine == "rows" else np.ones(config.batch_size)
+        expected = np.asarray(batch.samples) > 0 if engine == "rows" else np.ones(config.batch_size)
         np.testing.assert_array_equal(entered.sum(axis=0), expected)
 
 
@@ -248,16 +225,16 @@ def test_rows_of_an_epoch_weigh_the_same_within_a_minibatch():
         used = batch._replace(residual_square=squares)
         return ready.loss(params, params, used, indices, jax.random.key(0), TABLE)[0]
 
-    starts = ready.epoch_indices(jax.random.key(1))[0]
+    starts = ready.epoch_indices(jax.random.key(1), batch)[0][0]
     slope = np.asarray(jax.jit(jax.grad(value_loss))(batch.residual_square, starts))
-    # 1 / (2 total), where total = samples * rows of the minibatch / usable rows.
-    rows = (slope != 0).sum()
-    assert rows > 1
-    np.testing.assert_allclose(slope[slope != 0], 0.5 / (config.batch_size * rows / 56), rtol=1e-5)
+    # 1 / (2 total), where total = samples * visited rows of the minibatch / visited rows.
+    rows, visited = (slope != 0).sum(), (np.asarray(batch.samples) > 0).sum()
+    assert 1 < rows < visited
+    np.testing.assert_allclose(slope[slope != 0], 0.5 / (config.batch_size * rows / visited), rtol=1e-5)
 
 
 def test_a_minibatch_of_rows_without_any_row_has_loss_and_gradient_zero():
-    # A random offset can push the only block of a minibatch past the last row.
+    # The slots of a minibatch that no block fills begin past the last row.
     config = configured("rows", minibatch_size=12)
     ready, params, _ = parts(config)
     _, batch, _ = rollout(config)
@@ -280,7 +257,7 @@ def test_the_loss_of_rows_is_a_mean_however_many_environments_ran():
     engine_of_many = bound_engine(ENV, many, graph, TABLE)
     _, batch, _ = rollout(config)
     scaled = jax.tree.map(lambda x: x * 2.0**20, batch)._replace(log_probs=batch.log_probs, values=batch.values)
-    indices = engine.epoch_indices(jax.random.key(6))[0]
+    indices = engine.epoch_indices(jax.random.key(6), batch)[0][0]
     once = jax.jit(engine.loss)(params, params, batch, indices, jax.random.key(5), TABLE)
     often = jax.jit(engine_of_many.loss)(params, params, scaled, indices, jax.random.key(5), TABLE)
     assert_trees_close(often, once, 1e-5)
@@ -419,13 +396,6 @@ def test_metrics_of_the_environment_are_averaged_over_the_rollout(engine):
     assert float(metrics["train/bet"]) == pytest.approx(float(metrics["train/reward"]), rel=1e-5)
 
 
-def test_an_epoch_of_rows_has_one_block_more_than_the_rows_fill():
-    # 56 usable rows in blocks of 12 begin at a random offset: 5 blocks could end short of the last row.
-    engine, _, _ = parts(configured("rows", minibatch_size=12))
-    assert block_length(WINDOW) == 12
-    assert engine.num_minibatches == 6
-
-
 def test_a_rollout_goes_on_from_where_the_environments_stood():
     config = configured("samples")
     _, _, rollout_state = parts(config)
@@ -452,7 +422,7 @@ def test_noise_alone_moves_no_probability_ratio(engine):
 
     @jax.jit
     def kl(behaviour_params, batch, table):
-        indices = ready.epoch_indices(jax.random.key(1))[0]
+        indices = ready.epoch_indices(jax.random.key(1), batch)[0][0]
         return ready.loss(params, behaviour_params, batch, indices, jax.random.key(2), table)[1]["train/kl"]
 
     assert float(kl(params, batch, TABLE)) == pytest.approx(0.0, abs=1e-6)
