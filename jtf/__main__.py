@@ -8,13 +8,14 @@ from jtf.errors import EXIT_USER_ERROR, run_command
 VERBS = {
     "train": "train one policy for one symbol; validate, backtest and save it",
     "backtest": "replay a trained policy on the NumPy mirror over any span of bars",
+    "walkforward": "train fold after fold and judge the bars that none had seen",
     "selftest": "train in markets whose best policy is known and print the share of it reached",
 }
 
 
 def usage() -> str:
     """Return the list of verbs."""
-    lines = [f"  {verb:<10}{help_text}" for verb, help_text in VERBS.items()]
+    lines = [f"  {verb:<12}{help_text}" for verb, help_text in VERBS.items()]
     about = ["jtf VERB --help lists the options of a verb.", "jtf --version prints the version."]
     return "\n".join(["usage: jtf VERB [OPTIONS]", "", *lines, "", *about])
 

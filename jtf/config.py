@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import tyro
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
@@ -172,22 +172,33 @@ PATHS = ("data", "out", "config", "resume", "continue_from")
 """Fields of `RunConfig` that are paths."""
 
 
-def parse_config(args: Sequence[str] | None = None, prog: str = "jtf train") -> RunConfig:
-    """Return the configuration of a command line; exits 2 on a flag or value that does not exist.
+Config = TypeVar("Config", bound=RunConfig)
 
-    The mode is read first, since it decides the default of ``--total-steps``. With ``--resume`` or ``--continue`` the
-    defaults are the run's own settings, and any flag that changes one of them is refused (`UserError`).
+
+def parse_config(args: Sequence[str] | None = None, prog: str = "jtf train") -> RunConfig:
+    """Return the configuration of a training; exits 2 on a flag or value that does not exist.
+
+    With ``--resume`` or ``--continue`` the defaults are the run's own settings, and any flag that changes one of them
+    is refused (`UserError`).
     """
     args = sys.argv[1:] if args is None else args
-    # Help waits for the second reading: it shows the defaults of the mode, or of the run to go on with.
-    first = parse_flags(RunConfig, [token for token in args if token not in ("-h", "--help")], prog)
+    first = parse_flags(RunConfig, _without_help(args), prog)
     if first.resume is not None and first.continue_from is not None:
         raise UserError("--resume goes on with an unfinished run, --continue lengthens a finished one; give only one.")
     if first.resume is not None:
         return _like_run(first.resume, "resume", args, prog)
     if first.continue_from is not None:
         return _like_run(first.continue_from, "continue_from", args, prog)
-    stored = _read_settings(first.config) if first.config is not None else RunConfig()
+    return parse_new(RunConfig, args, prog)
+
+
+def parse_new(cls: type[Config], args: Sequence[str], prog: str) -> Config:
+    """Return the `cls` that a command line describes; exits 2 on a flag or value that does not exist.
+
+    Mode and ``--config`` are read first, since they decide the defaults of other flags.
+    """
+    first = parse_flags(cls, _without_help(args), prog)
+    stored = cls() if first.config is None else cls(**vars(_read_settings(first.config)))
     length: dict[str, Any] = {}
     typed = {token.partition("=")[0].replace("_", "-") for token in args}
     if first.config is None or typed & LENGTH_FLAGS:
@@ -196,11 +207,16 @@ def parse_config(args: Sequence[str] | None = None, prog: str = "jtf train") -> 
         length = {"total_steps": steps, "validation_interval": None, "checkpoint_interval": None}
         length |= {"num_envs": None, "minibatch_size": None}
     default = replace(stored, config=first.config, ppo=replace(stored.ppo, **length))
-    config = parse_flags(RunConfig, args, prog, default)
+    config = parse_flags(cls, args, prog, default)
     return check_run_config(replace(config, ppo=replace(config.ppo, seed=config.seed)))
 
 
-def check_run_config(config: RunConfig) -> RunConfig:
+def _without_help(args: Sequence[str]) -> list[str]:
+    """Help waits for the last reading: it shows the defaults of the mode, or of the run to go on with."""
+    return [token for token in args if token not in ("-h", "--help")]
+
+
+def check_run_config(config: Config) -> Config:
     """Return `config`, or raise the error that names the first setting which cannot work. Reads no data."""
     if not config.symbol.strip():
         raise UserError("--symbol is missing; name the symbol to train, e.g. --symbol CLSK.")

@@ -147,7 +147,7 @@ def run_task(
             if directory is None:
                 directory = create_run(task.config.out, task.config.symbol)
             else:
-                directory.mkdir(parents=True)
+                directory.mkdir(parents=True, exist_ok=True)
             held.enter_context(run_lock(directory))
             task = keep_bars(task, directory) if from_memory else task
             write_json(directory / CONFIG, config_record(task))

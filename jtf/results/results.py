@@ -237,12 +237,13 @@ def result_record(result: RunResult) -> dict[str, Any]:
     }
 
 
-def read_result(directory: Path) -> RunResult:
+def read_result(directory: str | Path) -> RunResult:
     """Return the result that `write_results` left in `directory`.
 
     Raises `UserError` where there is none, where it is of another version, and where a file is not the one the
     summary names (it is stale, or was edited). A note says where the policy is another one by now.
     """
+    directory = Path(directory)
     summary = read_summary(directory)
     derived = summary.get("derived")
     if derived is None or summary.get("metrics") is None:

@@ -1,0 +1,1 @@
+"""Experiments: many cells, each a symbol, a fold and settings, trained once and never again."""

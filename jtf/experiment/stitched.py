@@ -1,0 +1,92 @@
+"""The folds of a walk-forward put together: one out-of-sample equity curve, and what the folds say of one another."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jtf.results.metrics import max_drawdown, sharpe, total_return
+from jtf.results.results import RunResult
+from jtf.results.tables import MEMBER_EQUITY
+
+STITCHED = "stitched.parquet"
+EQUITY, HELD = "equity", "buy_and_hold"
+
+
+@dataclass(frozen=True)
+class CurveMetrics:
+    """What an equity curve alone says."""
+
+    total_return: float
+    sharpe: float | None
+    """Annualised, of the returns a bar."""
+    max_drawdown: float
+
+
+@dataclass(frozen=True, eq=False)
+class Stitched:
+    """The out-of-sample bars of all folds, in order of time."""
+
+    curves: pd.DataFrame
+    """``time, fold, equity, buy_and_hold, equity_<seed>...``, a row per bar; equity 1 at the start. Each fold begins
+    flat: a position open at the end of one is neither closed at a cost nor carried into the next."""
+    metrics: dict[str, CurveMetrics]
+    """By curve."""
+    folds_above_holding: float
+    """Share of the folds whose test return is above that of buying and holding."""
+    folds_with_profit: float
+    """Share of the folds with a test return above 0."""
+    sharpe_decay: float | None
+    """Mean over the folds of the test Sharpe ratio less the training one; None where one is undefined."""
+
+
+def stitch(results: Sequence[RunResult], bars_per_year: float) -> Stitched:
+    """Return the test segments of folds, whose results are in order of time, as one."""
+    curves = pd.concat([_test_curve(index, result) for index, result in enumerate(results)], ignore_index=True)
+    columns = [name for name in map(str, curves) if name in (EQUITY, HELD) or name.startswith(MEMBER_EQUITY)]
+    level = np.ones(len(columns))
+    parts = []
+    for _, part in curves.groupby("fold", sort=True):
+        growth = part[columns] / part[columns].iloc[0] * level
+        level = growth.iloc[-1].to_numpy()
+        parts.append(growth)
+    curves[columns] = pd.concat(parts)
+    tests = [result.metrics["test"] for result in results]
+    held = [result.baselines["test"]["buy_and_hold"].total_return for result in results]
+    decays = [
+        test.sharpe - result.metrics["train"].sharpe
+        for test, result in zip(tests, results, strict=True)
+        if test.sharpe is not None and result.metrics["train"].sharpe is not None
+    ]
+    return Stitched(
+        curves=curves,
+        metrics={name: curve_metrics(curves[name].to_numpy(), bars_per_year) for name in columns},
+        folds_above_holding=float(np.mean([a.total_return > b for a, b in zip(tests, held, strict=True)])),
+        folds_with_profit=float(np.mean([test.total_return > 0 for test in tests])),
+        sharpe_decay=float(np.mean(decays)) if len(decays) == len(results) else None,
+    )
+
+
+def curve_metrics(equity: np.ndarray, bars_per_year: float) -> CurveMetrics:
+    """Return the metrics of an equity curve ``[N + 1]``."""
+    return CurveMetrics(total_return(equity), sharpe(equity, bars_per_year), max_drawdown(equity))
+
+
+def stitched_record(stitched: Stitched) -> dict[str, Any]:
+    """Return what ``summary.json`` says of the stitched curve."""
+    return {
+        "metrics": {name: asdict(metrics) for name, metrics in stitched.metrics.items()},
+        "folds_above_holding": stitched.folds_above_holding,
+        "folds_with_profit": stitched.folds_with_profit,
+        "sharpe_decay": stitched.sharpe_decay,
+    }
+
+
+def _test_curve(index: int, result: RunResult) -> pd.DataFrame:
+    curves = result.curves[result.curves["segment"] == "test"]
+    members = [name for name in map(str, curves) if name.startswith(MEMBER_EQUITY)]
+    chosen = curves[["time", EQUITY, HELD, *members]].reset_index(drop=True)
+    chosen.insert(1, "fold", index)
+    return chosen

@@ -1,0 +1,142 @@
+"""``python -m jtf.walkforward``: train fold after fold, judge what no fold had seen, stitch it together."""
+
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from jtf.config import RunConfig, parse_new
+from jtf.console import Terminal, number
+from jtf.errors import EXIT_INTERRUPTED, run_command
+from jtf.experiment.cells import plan_cells
+from jtf.experiment.executor import LocalExecutor
+from jtf.experiment.experiment import Experiment, results, run_experiment
+from jtf.experiment.progress import ExperimentTable
+from jtf.experiment.stitched import EQUITY, HELD, STITCHED, CurveMetrics, Stitched, stitch, stitched_record
+from jtf.results.metrics import Metrics
+from jtf.results.results import RunResult
+from jtf.results.run_directory import SUMMARY, write_atomically, write_json
+from jtf.splits import walk_forward
+from jtf.task import load_symbol
+from jtf.train import StopRequest
+
+EXIT_FAILED = 1
+
+
+@dataclass(frozen=True)
+class WalkforwardConfig(RunConfig):
+    """Train several folds of a symbol's history, one after another in time, and judge the bars no fold had seen."""
+
+    members: int = 5
+    """Policies to train in every fold, with seeds SEED, SEED + 1, ...; together they are the fold's ensemble."""
+    folds: int = 6
+    """Test segments, end to end up to the last bar."""
+    scheme: Literal["rolling", "expanding"] = "rolling"
+    """rolling: every fold trains on as many bars. expanding: on all bars before those it holds out."""
+    resume: tyro.conf.Suppress[Path | None] = None
+    """The same command goes on with what was broken off."""
+    continue_from: tyro.conf.Suppress[Path | None] = None
+    """Folds are not lengthened."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    return run_command(lambda: run(argv, Terminal()))
+
+
+def run(argv: Sequence[str] | None, console: Console) -> int:
+    """Compute the folds that were not computed before, stitch and print. Return the exit code."""
+    config = parse_new(WalkforwardConfig, sys.argv[1:] if argv is None else argv, "jtf walkforward")
+    settings = RunConfig(**{item.name: getattr(config, item.name) for item in fields(RunConfig)})
+    data = load_symbol(settings)
+    folds = walk_forward(
+        len(data.bars), data.first_bar, config.window, config.split, config.folds, config.scheme, data.bars.bar_minutes
+    )
+    cells = plan_cells(settings, data, folds)
+    name = f"{config.symbol.replace('/', '')}-{config.scheme}"
+    experiment = Experiment("walkforward", name, config.out, cells)
+    table = ExperimentTable(console, config.out)
+    with StopRequest() as stop:
+        executor = LocalExecutor(config.out, {config.symbol: data}, table.cell_reporter, stop)
+        outcomes = run_experiment(experiment, executor, table)
+    if any(outcome.state == "interrupted" for outcome in outcomes):
+        console.print("interrupted; the same command goes on where it stopped.", style="bold")
+        return EXIT_INTERRUPTED
+    if failed := [outcome for outcome in outcomes if outcome.state == "failed"]:
+        console.print(f"{len(failed)} of {len(cells)} folds failed; the same command tries them again.", style="bold")
+        return EXIT_FAILED
+    found = results(experiment)
+    stitched = stitch(found, data.bars.bars_per_year)
+    write(experiment, found, stitched)
+    print_walkforward(console, found, stitched)
+    console.print(f"walk-forward: {experiment.directory}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def write(experiment: Experiment, found: Sequence[RunResult], stitched: Stitched) -> None:
+    """Write the stitched curve, and last the summary."""
+    parquet = io.BytesIO()
+    stitched.curves.to_parquet(parquet, index=False)
+    write_atomically(experiment.directory / STITCHED, parquet.getvalue())
+    record = {"status": "finished", "kind": experiment.kind, "name": experiment.name}
+    parts = [fold_record(result) for result in found]
+    write_json(experiment.directory / SUMMARY, record | {"folds": parts, "stitched": stitched_record(stitched)})
+
+
+def fold_record(result: RunResult) -> dict[str, Any]:
+    """Return what the summary says of a fold."""
+    return {
+        "run": result.directory,
+        "segments": result.derived["segments"],
+        "metrics": {name: asdict(metrics) for name, metrics in result.metrics.items()},
+        "buy_and_hold": asdict(result.baselines["test"]["buy_and_hold"]),
+        "members": [{"seed": member.seed, "test": asdict(member.metrics["test"])} for member in result.members],
+    }
+
+
+def print_walkforward(console: Console, found: Sequence[RunResult], stitched: Stitched) -> None:
+    """Print a line a fold and one for the stitched curve."""
+    console.print("out of sample: the test segment of every fold, after costs", style="bold")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
+    for name in ("fold", "test from", "return", "members", "held", "Sharpe", "drawdown", "trades"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for index, result in enumerate(found):
+        test, held = result.metrics["test"], result.baselines["test"]["buy_and_hold"]
+        begin = result.derived["segments"]["test"]["start"][:10]
+        alone = [member.metrics["test"].total_return for member in result.members]
+        table.add_row(str(index), begin, *curve_cells(test, alone, held.total_return), str(test.num_trades))
+    whole, kept = stitched.metrics[EQUITY], stitched.metrics[HELD]
+    alone = [metrics.total_return for name, metrics in stitched.metrics.items() if name not in (EQUITY, HELD)]
+    trades = sum(result.metrics["test"].num_trades for result in found)
+    table.add_section()
+    table.add_row("all", "stitched", *curve_cells(whole, alone, kept.total_return), str(trades))
+    console.print(table)
+    decay = number(stitched.sharpe_decay, "+.2f")
+    for line in (
+        f"folds with a profit: {stitched.folds_with_profit:.0%}; above buying and holding: "
+        f"{stitched.folds_above_holding:.0%}",
+        f"test Sharpe less training Sharpe, mean of the folds: {decay}",
+    ):
+        console.print(f"  {line}", highlight=False, soft_wrap=True)
+
+
+def curve_cells(metrics: Metrics | CurveMetrics, alone: Sequence[float], held: float) -> tuple[str, ...]:
+    """Return return, members, buying and holding, Sharpe and drawdown as cells of a table."""
+    return (
+        number(metrics.total_return, "+.1%"),
+        f"{100 * min(alone):+.1f} to {100 * max(alone):+.1f}" if len(alone) > 1 else "-",
+        number(held, "+.1%"),
+        number(metrics.sharpe, ".2f"),
+        number(metrics.max_drawdown, ".1%"),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
