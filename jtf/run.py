@@ -21,9 +21,10 @@ from jtf.models.policy import Params, Policy, params_sha256
 from jtf.models.policy_file import FILE_NAME, save_policy
 from jtf.reporter import Reporter, Silent
 from jtf.results.evaluation import evaluate
-from jtf.results.metrics import Metrics
+from jtf.results.luck import SharpeLuck, sharpe_luck
+from jtf.results.metrics import Metrics, bar_returns
 from jtf.results.provenance import seen_spans
-from jtf.results.results import MemberResult, RunResult, measure, write_results
+from jtf.results.results import Measured, MemberResult, RunResult, measure, write_results
 from jtf.results.run_directory import (
     BEST,
     CONFIG,
@@ -34,11 +35,12 @@ from jtf.results.run_directory import (
     read_config,
     read_summary,
     run_lock,
+    trial_sharpes,
     write_atomically,
     write_json,
 )
 from jtf.results.tables import add_member_equity
-from jtf.results.verdict import judge
+from jtf.results.verdict import Evidence, judge
 from jtf.splits import SplitConfig
 from jtf.task import (
     Task,
@@ -278,7 +280,14 @@ def conclude(task: Task, result: TrainResult, directory: Path, started: float) -
     if len(members) > 1:
         equity = {member.seed: backtests for member, (_, backtests) in zip(sound, passes, strict=True)}
         measured = replace(measured, curves=add_member_equity(measured.curves, equity))
-    verdict = judge(measured.metrics, measured.baselines["test"], task.synthetic)
+    luck = luck_on_test(task, measured, directory)
+    evidence = Evidence(
+        synthetic=task.synthetic,
+        smoke=task.learner.total_steps <= MODE_STEPS["smoke"],
+        deflated_sharpe=luck.deflated_sharpe,
+        random_return=measured.random.total_return["p95"],
+    )
+    verdict = judge(measured.metrics, measured.baselines["test"], evidence)
     lost = [
         f"Member {seed} diverged and is not part of the ensemble." for seed in task.seeds if seed not in policy.seeds
     ]
@@ -289,10 +298,18 @@ def conclude(task: Task, result: TrainResult, directory: Path, started: float) -
         symbol=task.config.symbol,
         members=tuple(members),
         verdict=verdict,
+        luck=luck,
         optimum=known_optimum(task, measured.metrics),
         summary=summary | {"ensemble": {"params_sha256": policy.sha256, "metrics": measured.metrics}},
     )
     return write_results(directory, run)
+
+
+def luck_on_test(task: Task, measured: Measured, directory: Path) -> SharpeLuck:
+    """Return the luck in the test segment's Sharpe ratio among the finished runs of this symbol that lie beside it."""
+    curve = measured.curves.loc[measured.curves["segment"] == "test", "equity"].to_numpy()
+    trials = [*trial_sharpes(directory), measured.metrics["test"].sharpe or 0.0]
+    return sharpe_luck(bar_returns(curve), task.bars.bars_per_year, trials)
 
 
 def member_passes(task: Task, policy: Policy, market: Market) -> list[tuple[dict[str, Metrics], dict[str, Backtest]]]:

@@ -126,9 +126,7 @@ def solve(process: Process, params: EnvParams, allowed: np.ndarray | None = None
     bound for those. `allowed` ``[S, A]`` bool restricts the actions by state; a single allowed action in every
     state evaluates that address-only rule. Costs are fee plus slippage on the traded fraction of equity.
     """
-    levels = np.arange(-LEVELS, LEVELS + 1) / LEVELS * params.max_position
-    following = next_level_table(params.allow_short) + LEVELS
-    cost = (params.fee + params.slippage) * np.abs(levels[following] - levels[:, None])
+    levels, following, cost = position_tables(params)
     step_return = process.drift[:, None] * levels - levels**2 * process.variance / 2
     barred = np.zeros((len(process.drift), NUM_ACTIONS)) if allowed is None else np.where(allowed, 0.0, -np.inf)
     value = np.zeros_like(step_return)
@@ -141,6 +139,41 @@ def solve(process: Process, params: EnvParams, allowed: np.ndarray | None = None
         if np.ptp(change) < TOLERANCE:
             break
     return Solution(options.argmax(axis=-1), float((change.max() + change.min()) / 2))
+
+
+def position_tables(params: EnvParams) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return positions ``[L]`` (fraction of equity), the level after each action and what it costs, ``[L, A]``."""
+    levels = np.arange(-LEVELS, LEVELS + 1) / LEVELS * params.max_position
+    following = next_level_table(params.allow_short) + LEVELS
+    return levels, following, (params.fee + params.slippage) * np.abs(levels[following] - levels[:, None])
+
+
+def foresight_actions(opens: np.ndarray, closes: np.ndarray, tradable: np.ndarray, params: EnvParams) -> np.ndarray:
+    """Return the ``[T - 1]`` actions that grow equity most, net of costs, for a trader who knows every price.
+
+    Backward induction over the bars whose opens and closes (USD) and `tradable` are ``[T]``; positions are fractions of
+    equity, as in `solve`, so that drift inside a level is left out. The last position is marked, not closed.
+    """
+    levels, following, cost = position_tables(params)
+    next_open = params.fill == "next_open"
+    fill = opens[1:] if next_open else closes[:-1]
+    fillable = tradable[1:] if next_open else tradable[:-1]
+    before = _log_growth(fill / closes[:-1] - 1, levels)
+    after = _log_growth(closes[1:] / fill - 1, levels)
+    value, choices = np.zeros(len(levels)), np.full((len(fill), len(levels)), HOLD)
+    rows = np.arange(len(levels))
+    for bar in range(len(fill) - 1, -1, -1):
+        value = value + after[bar]
+        if fillable[bar]:
+            options = value[following] - cost
+            choices[bar] = options.argmax(axis=1)
+            value = options[rows, choices[bar]]
+        value = value + before[bar]
+    return follow_policy(choices, np.arange(len(fill)), params)
+
+
+def _log_growth(move: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(1.0 + move[:, None] * levels, 1e-12))  # A bar that ruins a level is never chosen.
 
 
 def address_only_rule(solution: Solution, params: EnvParams) -> np.ndarray:

@@ -1,6 +1,4 @@
-"""Backtests of a policy and of the baselines on the NumPy mirror, measured. No JAX."""
-
-from dataclasses import replace
+"""Backtests on the NumPy mirror, measured. No JAX."""
 
 import numpy as np
 import pandas as pd
@@ -9,13 +7,9 @@ from jtf.results.metrics import Metrics, bar_returns, compute_metrics
 from jtf.results.provenance import LABELS
 from jtf.results.trades import Trade, backtest_trades
 from jtf.splits import Segment
-from jtf_env.actions import BUY_75, HOLD
-from jtf_env.mirror.backtest import Backtest, Decide, replay, run_backtest
+from jtf_env.mirror.backtest import Backtest, Decide, run_backtest
 from jtf_env.mirror.market import Market
 from jtf_env.params import EnvParams
-
-BASELINE_ACTIONS = {"buy_and_hold": BUY_75, "flat": HOLD}
-"""One action repeated: BUY_75 reaches the maximum in two fills, and from then on trades nothing."""
 
 
 def evaluate(
@@ -74,25 +68,14 @@ def filled_decisions(backtest: Backtest, params: EnvParams) -> np.ndarray:
     return np.isin(bars, filled)
 
 
-def baseline_backtests(market: Market, params: EnvParams, segment: Segment) -> dict[str, Backtest]:
-    """Return the backtests of `BASELINE_ACTIONS` on the same bars, fills and costs, without stops and without ruin.
-
-    Buying and holding is a baseline only while it holds; a stop would make it another strategy.
-    """
-    plain = replace(params, stop_loss=0.0, take_profit=0.0, max_drawdown=1.0)
-    return {
-        name: run_backtest(market, replay(np.full(market.num_bars, action)), plain, segment.start, segment.stop)
-        for name, action in BASELINE_ACTIONS.items()
-    }
-
-
 def ruin_note(backtest: Backtest, params: EnvParams, timestamps: pd.DatetimeIndex) -> str | None:
     """Return a sentence where ruin ended a backtest before its last bar, else None; `timestamps` ``[T]``."""
     if not backtest.terminated:
         return None
     time = timestamps[int(backtest.bars[-1])]
     return (
-        f"ruined at {time:%Y-%m-%d %H:%M} UTC, {params.max_drawdown:.0%} below the peak; nothing was traded after it."
+        f"ruined at {time:%Y-%m-%d %H:%M} UTC, {params.max_drawdown:.0%} below the peak; nothing was traded after "
+        "it, and its metrics end there, while those of the baselines go on."
     )
 
 

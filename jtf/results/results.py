@@ -13,14 +13,16 @@ import pandas as pd
 from jtf.errors import UserError
 from jtf.models.policy import Policy
 from jtf.models.policy_file import FILE_NAME, load_policy
+from jtf.results.bar_account import BarAccount, Drawdown, bar_account, trading_days
+from jtf.results.baselines import RandomTiming, baseline_backtests, further_backtests, random_timing
 from jtf.results.evaluation import (
     backtest_metrics,
-    baseline_backtests,
     label_metrics,
     open_note,
     ruin_note,
 )
 from jtf.results.figure import equity_png
+from jtf.results.luck import SharpeLuck
 from jtf.results.metrics import METRIC_NAMES, Metrics
 from jtf.results.provenance import Spans, label_bars, label_shares
 from jtf.results.run_directory import BEST, SUMMARY, read_summary, write_atomically, write_json
@@ -36,6 +38,7 @@ from jtf.results.tables import (
     read_table,
     trade_table,
 )
+from jtf.results.trade_account import TradeAccount, TradeAccounts, trade_accounts
 from jtf.results.trades import backtest_trades
 from jtf.results.verdict import Verdict
 from jtf.splits import Segment
@@ -48,6 +51,14 @@ CURVES, FILLS, TRADES, PICTURE = "curves.parquet", "fills.csv", "trades.csv", "e
 OBSERVATIONS = "observations.parquet"
 
 
+@dataclass(frozen=True)
+class Accounts:
+    """Both accounts of one backtest: they count different things and are never mixed."""
+
+    bars: BarAccount
+    trades: TradeAccounts
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Measured:
     """One policy, played once through every segment."""
@@ -55,7 +66,12 @@ class Measured:
     metrics: dict[str, Metrics]
     """By segment; where a segment holds bars of more than one label, also by label (`provenance.LABELS`)."""
     baselines: dict[str, dict[str, Metrics]]
-    """The same keys, then by name: ``buy_and_hold``, ``flat``."""
+    """The same keys, then by name: ``buy_and_hold``, ``flat``; of the last segment also ``moving_average_cross`` and
+    ``perfect_foresight``."""
+    accounts: dict[str, Accounts]
+    """By segment: the account a bar and the account a trade."""
+    random: RandomTiming
+    """Of the last segment: what the same positions earn at random times."""
     curves: pd.DataFrame
     """A row per bar of every segment; the columns are those of `curve_table`, and of several members
     `add_member_equity`."""
@@ -93,6 +109,8 @@ class RunResult(Measured):
     verdict: Verdict | None = None
     optimum: dict[str, dict[str, float | None]] | None = None
     """By segment, on markets whose optimum is known: ``log_return`` and the policy's ``normalised_score``."""
+    luck: SharpeLuck | None = None
+    """Of the test segment; None for a backtest."""
     summary: dict[str, Any] = field(default_factory=dict)
     """What else ``summary.json`` says: status, device, speed, data."""
     directory: Path | None = None
@@ -119,15 +137,21 @@ def measure(
     decide = policy.decider(market)
     labels = label_bars(bars.timestamps, spans) if spans is not None else np.full(len(bars), "unknown", object)
     table = bar_table(bars, labels, policy_outputs(policy, market))
+    days, judged = trading_days(bars), list(segments)[-1]
     metrics: dict[str, Metrics] = {}
     baselines: dict[str, dict[str, Metrics]] = {}
+    accounts: dict[str, Accounts] = {}
     curves, passes, notes = [], {}, []
     for name, segment in segments.items():
         backtest = run_backtest(market, decide, params, segment.start, segment.stop)
         compared = baseline_backtests(market, params, segment)
+        compared |= further_backtests(market, params, segment) if name == judged else {}
         beside = {key: segment_metrics(name, one, params, per_year, labels) for key, one in compared.items()}
         metrics |= segment_metrics(name, backtest, params, per_year, labels)
         baselines |= {part: {key: parts[part] for key, parts in beside.items()} for part in beside["flat"]}
+        accounts[name] = Accounts(
+            bar_account(backtest, bars, days), trade_accounts(backtest_trades(backtest, params), bars, params)
+        )
         curves.append(curve_table(name, segment, table, backtest, compared["buy_and_hold"]))
         notes += segment_notes(name, backtest, policy, bars)
         passes[name] = backtest
@@ -136,6 +160,8 @@ def measure(
     return Measured(
         metrics=metrics,
         baselines=baselines,
+        accounts=accounts,
+        random=random_timing(passes[judged], market, params, segments[judged], per_year),
         curves=pd.concat(curves, ignore_index=True),
         fills=fill_table(((name, fill) for name, one in passes.items() for fill in one.fills), bars.timestamps),
         trades=trade_table(((name, trade) for name, some in trades.items() for trade in some), bars.timestamps),
@@ -228,6 +254,9 @@ def result_record(result: RunResult) -> dict[str, Any]:
         "symbol": result.symbol,
         "metrics": _plain(result.metrics),
         "baselines": {name: _plain(metrics) for name, metrics in result.baselines.items()},
+        "accounts": _plain(result.accounts),
+        "random": asdict(result.random),
+        "luck": None if result.luck is None else asdict(result.luck),
         "members": [asdict(member) for member in result.members],
         "verdict": None if result.verdict is None else asdict(result.verdict),
         "optimum": result.optimum,
@@ -248,6 +277,8 @@ def read_result(directory: str | Path) -> RunResult:
     derived = summary.get("derived")
     if derived is None or summary.get("metrics") is None:
         raise UserError(f"{directory} has no results (status: {summary['status']}); name a finished run.")
+    if not {"accounts", "random", "luck"} <= set(summary):
+        raise other_version(directory)
     stale = stale_note(directory, derived["params_sha256"])
     contents = {name: _read_file(directory / name, digest) for name, digest in derived["files"].items()}
     verdict = summary["verdict"]
@@ -255,6 +286,9 @@ def read_result(directory: str | Path) -> RunResult:
         symbol=summary["symbol"],
         metrics=_metrics(directory, summary["metrics"]),
         baselines={name: _metrics(directory, values) for name, values in summary["baselines"].items()},
+        accounts={name: _accounts(values) for name, values in summary["accounts"].items()},
+        random=RandomTiming(**summary["random"]),
+        luck=None if summary["luck"] is None else SharpeLuck(**summary["luck"]),
         curves=pd.read_parquet(io.BytesIO(contents[CURVES])),
         fills=read_table(contents[FILLS], FILL_COLUMNS),
         trades=read_table(contents[TRADES], TRADE_COLUMNS),
@@ -271,6 +305,11 @@ def read_result(directory: str | Path) -> RunResult:
         summary=summary,
         directory=directory,
     )
+
+
+def other_version(directory: Path) -> UserError:
+    """Return the error that results in `directory` cannot be read by this version."""
+    return UserError(f"{directory / SUMMARY} was written by another version of jtf; run jtf.backtest again.")
 
 
 def stale_note(directory: Path, params_sha256: str) -> str | None:
@@ -293,12 +332,22 @@ def _read_file(path: Path, digest: str) -> bytes:
     return content
 
 
-def _plain(metrics: Mapping[str, Metrics]) -> dict[str, dict[str, Any]]:
+def _accounts(values: Mapping[str, Any]) -> Accounts:
+    by_bar = BarAccount(**values["bars"] | {"drawdown": Drawdown(**values["bars"]["drawdown"])})
+    groups = {
+        name: {key: TradeAccount(**account) for key, account in group.items()}
+        for name, group in values["trades"].items()
+        if name != "total"
+    }
+    return Accounts(by_bar, TradeAccounts(total=TradeAccount(**values["trades"]["total"]), **groups))
+
+
+def _plain(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: asdict(values) for name, values in metrics.items()}
 
 
 def _metrics(directory: Path, values: Mapping[str, Mapping[str, Any]]) -> dict[str, Metrics]:
     for metrics in values.values():
         if set(metrics) != set(METRIC_NAMES):
-            raise UserError(f"{directory / SUMMARY} was written by another version of jtf; run jtf.backtest again.")
+            raise other_version(directory)
     return {name: Metrics(**metrics) for name, metrics in values.items()}

@@ -6,6 +6,10 @@ from typing import Literal
 from jtf.results.metrics import Metrics
 
 Status = Literal["APPROVED", "REVIEW", "DROP"]
+Relation = Literal["at least", "above", "at most"]
+
+FAILS: dict[Relation, str] = {"at least": "is below", "above": "is not above", "at most": "is above"}
+"""What a sentence says of a value that does not have a relation to its limit."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,26 @@ class Thresholds:
     """Closed trades on test."""
     approve_sharpe_gap: float = 2.0
     """Largest excess of the training Sharpe ratio over the test Sharpe ratio."""
+    approve_deflated_sharpe: float = 0.95
+    """Probability that the test Sharpe ratio is above what the best of as many lucky trials shows."""
+    approve_fold_share: float = 0.6
+    """Share of the folds with a profit after costs, where there are several."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a verdict rests on beside the metrics of the segments."""
+
+    synthetic: bool = False
+    """Whether the bars are SYNTHETIC."""
+    smoke: bool = False
+    """Whether training was no longer than a smoke test."""
+    deflated_sharpe: float | None = None
+    """`jtf.results.luck.deflated_sharpe` of the test segment; None where it is undefined."""
+    random_return: float | None = None
+    """95th percentile of the total return that random timing of the same positions earns on test (fraction)."""
+    fold_returns: tuple[float, ...] = ()
+    """Out-of-sample total return of every fold (fraction); empty for a single split."""
 
 
 @dataclass(frozen=True)
@@ -38,70 +62,128 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Condition:
+    """One value beside its limit. An undefined value (None) fails."""
+
+    name: str
+    """How its sentence begins."""
+    value: float | None
+    relation: Relation
+    limit: float
+    percent: bool = False
+    limit_name: str = ""
+    """Whose number the limit is, where it is measured."""
+
+    @property
+    def met(self) -> bool:
+        """Whether the value has its relation to the limit."""
+        if self.value is None:
+            return False
+        if self.relation == "at most":
+            return self.value <= self.limit
+        return self.value > self.limit if self.relation == "above" else self.value >= self.limit
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong where the condition is not met, with as many digits as tell the value from the limit."""
+        kind = "%" if self.percent else "f"
+        for digits in range(2, 16):
+            value, limit = (
+                "(undefined)" if number is None else f"{number:.{digits}{kind}}" for number in (self.value, self.limit)
+            )
+            if value != limit or self.value == self.limit:
+                break
+        if not self.limit_name:
+            limit = f"{100 * self.limit:g}%" if self.percent else f"{self.limit:g}"
+        of = f", {self.limit_name}" if self.limit_name else ""
+        return f"{self.name} {value} {FAILS[self.relation]} {limit}{of}."
+
+
 def judge(
     metrics: dict[str, Metrics],
     baselines: dict[str, Metrics],
-    synthetic: bool,
+    evidence: Evidence,
     thresholds: Thresholds = Thresholds(),
 ) -> Verdict:
     """Return the verdict on ``metrics[segment]``, the test segment against `baselines` of the same bars.
 
-    A metric that is undefined (None) fails the conditions that need it. Synthetic data never earns APPROVED.
+    A metric that is undefined (None) fails the conditions that need it, but for the profit factor of a test segment
+    without a losing trade. Neither synthetic bars nor a smoke test ever earn APPROVED.
     """
     test = metrics["test"]
-    failures = _drop_reasons(test, thresholds)
+    failures = _failed(_drop_conditions(test, thresholds))
+    if test.num_trades < thresholds.drop_num_trades and not test.open_position:
+        failures.insert(0, f"Only {test.num_trades} trades closed on test, fewer than {thresholds.drop_num_trades}.")
     if failures:
         return Verdict("DROP", tuple(failures))
-    doubts = _review_reasons(metrics, baselines, thresholds)
-    if synthetic:
+    doubts = _failed(_approve_conditions(metrics, baselines, evidence, thresholds))
+    if test.num_trades < thresholds.approve_num_trades:
+        doubts.append(_few_trades(test, thresholds.approve_num_trades))
+    if evidence.smoke:
+        doubts.append("The training was a smoke test: it shows that everything runs, so APPROVED is impossible.")
+    if evidence.synthetic:
         doubts.append("The bars are SYNTHETIC: nothing is shown about a real market, so APPROVED is impossible.")
     if doubts:
         return Verdict("REVIEW", tuple(doubts))
+    factor = "(undefined)" if test.profit_factor is None else f"{test.profit_factor:.2f}"
     return Verdict(
         "APPROVED",
         (
-            f"Test return {test.total_return:+.2%}, Sharpe {test.sharpe:.2f}, profit factor "
-            f"{_number(test.profit_factor)}, drawdown {test.max_drawdown:.1%} over {test.num_trades} trades "
-            "pass every threshold.",
+            f"Test return {test.total_return:+.2%}, Sharpe {test.sharpe:.2f}, profit factor {factor}, drawdown "
+            f"{test.max_drawdown:.1%} over {test.num_trades} trades pass every threshold.",
         ),
     )
 
 
-def _drop_reasons(test: Metrics, limits: Thresholds) -> list[str]:
-    reasons = []
-    if test.num_trades < limits.drop_num_trades and not test.open_position:
-        reasons.append(f"Only {test.num_trades} trades closed on test, fewer than {limits.drop_num_trades}.")
-    if test.total_return <= limits.drop_total_return:
-        reasons.append(f"Test return {test.total_return:+.2%} after costs is not above {limits.drop_total_return:.0%}.")
-    if test.max_drawdown > limits.drop_max_drawdown:
-        reasons.append(f"Test drawdown {test.max_drawdown:.1%} is beyond {limits.drop_max_drawdown:.0%}.")
-    return reasons
+def _failed(conditions: list[Condition]) -> list[str]:
+    return [condition.sentence for condition in conditions if not condition.met]
 
 
-def _review_reasons(metrics: dict[str, Metrics], baselines: dict[str, Metrics], limits: Thresholds) -> list[str]:
-    test, validation, train = metrics["test"], metrics["validation"], metrics["train"]
-    held = baselines["buy_and_hold"]
-    reasons = []
-    if not _at_least(test.sharpe, limits.approve_sharpe):
-        reasons.append(f"Test Sharpe {_number(test.sharpe)} is below {limits.approve_sharpe:g}.")
-    if test.profit_factor is not None and test.profit_factor < limits.approve_profit_factor:
-        reasons.append(f"Test profit factor {test.profit_factor:.2f} is below {limits.approve_profit_factor:g}.")
-    if test.max_drawdown > limits.approve_max_drawdown:
-        reasons.append(f"Test drawdown {test.max_drawdown:.1%} is above {limits.approve_max_drawdown:.0%}.")
-    if test.num_trades < limits.approve_num_trades:
-        reasons.append(_few_trades(test, limits.approve_num_trades))
-    if validation.total_return <= 0:
-        reasons.append(f"Validation return {validation.total_return:+.2%} is not positive.")
-    if not _at_least(test.sharpe, held.sharpe if held.sharpe is not None else 0.0):
-        reasons.append(f"Test Sharpe {_number(test.sharpe)} does not beat buy and hold ({_number(held.sharpe)}).")
+def _drop_conditions(test: Metrics, limits: Thresholds) -> list[Condition]:
+    return [
+        Condition("Test return after costs", test.total_return, "above", limits.drop_total_return, percent=True),
+        Condition("Test drawdown", test.max_drawdown, "at most", limits.drop_max_drawdown, percent=True),
+    ]
+
+
+def _approve_conditions(
+    metrics: dict[str, Metrics], baselines: dict[str, Metrics], evidence: Evidence, limits: Thresholds
+) -> list[Condition]:
+    test, validation, train, held = (
+        metrics["test"],
+        metrics["validation"],
+        metrics["train"],
+        baselines["buy_and_hold"].sharpe,
+    )
+    conditions = [
+        Condition("Test Sharpe", test.sharpe, "at least", limits.approve_sharpe),
+        Condition("Test drawdown", test.max_drawdown, "at most", limits.approve_max_drawdown, percent=True),
+        Condition("Validation return", validation.total_return, "above", 0.0, percent=True),
+        Condition("Test Sharpe", test.sharpe, "at least", held or 0.0, limit_name="that of buying and holding"),
+        Condition(
+            "The probability that the test Sharpe is more than luck (deflated Sharpe ratio)",
+            evidence.deflated_sharpe,
+            "at least",
+            limits.approve_deflated_sharpe,
+        ),
+    ]
+    if test.profit_factor is not None:
+        conditions.append(Condition("Test profit factor", test.profit_factor, "at least", limits.approve_profit_factor))
+    if evidence.random_return is not None:
+        name = "the 95th percentile of the same positions at random times"
+        conditions.append(
+            Condition("Test return", test.total_return, "above", evidence.random_return, percent=True, limit_name=name)
+        )
+    if len(evidence.fold_returns) > 1:
+        share = sum(value > 0 for value in evidence.fold_returns) / len(evidence.fold_returns)
+        conditions.append(
+            Condition("The share of folds with a profit", share, "at least", limits.approve_fold_share, percent=True)
+        )
     if train.sharpe is not None and test.sharpe is not None:
-        gap = train.sharpe - test.sharpe
-        if gap > limits.approve_sharpe_gap:
-            reasons.append(
-                f"Training Sharpe exceeds test Sharpe by {gap:.2f}, more than {limits.approve_sharpe_gap:g}: "
-                "overfitting."
-            )
-    return reasons
+        name, gap = "Overfitting: the excess of the training Sharpe over the test Sharpe", train.sharpe - test.sharpe
+        conditions.append(Condition(name, gap, "at most", limits.approve_sharpe_gap))
+    return conditions
 
 
 def _few_trades(test: Metrics, limit: int) -> str:
@@ -111,11 +193,3 @@ def _few_trades(test: Metrics, limit: int) -> str:
         f"A position of {test.open_position:+.0%} of equity is still open at the end of test, marked and not closed; "
         f"{test.num_trades} trades closed before it, fewer than {limit}."
     )
-
-
-def _at_least(value: float | None, limit: float) -> bool:
-    return value is not None and value >= limit
-
-
-def _number(value: float | None) -> str:
-    return "(undefined)" if value is None else f"{value:.2f}"

@@ -16,6 +16,7 @@ from jtf.models.policy import Policy, member_outputs
 from jtf.models.policy_file import FILE_NAME, save_policy
 from jtf.results import tables
 from jtf.results.evaluation import evaluate
+from jtf.results.luck import SharpeLuck
 from jtf.results.provenance import seen_spans
 from jtf.results.results import MemberResult, RunResult, measure, read_result, write_results
 from jtf.results.tables import PROBABILITIES, table_fills, trade_table
@@ -71,6 +72,7 @@ def result(bars, policy, market, fold, segments) -> RunResult:
         symbol="AAAUSDT",
         members=(MemberResult(3, policy.sha256, 7, measured.metrics),),
         verdict=Verdict("DROP", ("A reason.",)),
+        luck=SharpeLuck(0.9, 0.5, 3, 1.2, None),
         summary={"status": "finished"},
     )
 
@@ -84,7 +86,10 @@ def test_what_is_read_is_what_was_written(written):
     found = read_result(written.directory)
     for name in TABLES:
         pd.testing.assert_frame_equal(getattr(found, name), getattr(written, name), check_exact=True)
-    for name in ("symbol", "metrics", "baselines", "members", "verdict", "optimum", "seen", "notes", "directory"):
+    for name in (
+        "symbol", "metrics", "baselines", "accounts", "random", "luck", "members", "verdict", "optimum", "seen",
+        "notes", "directory",
+    ):  # fmt: skip
         assert getattr(found, name) == getattr(written, name), name
     assert found.metrics["test"].total_return == written.metrics["test"].total_return and found.seeds == (3,)
 

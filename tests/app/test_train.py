@@ -47,7 +47,10 @@ def test_the_summary_has_every_promised_key(trained_run):
     assert set(summary["metrics"]) == {"train", "validation", "test"}
     for metrics in (*summary["metrics"].values(), *summary["baselines"]["test"].values()):
         assert set(metrics) == set(METRIC_NAMES)
-    assert set(summary["baselines"]["test"]) == {"buy_and_hold", "flat"}
+    assert set(summary["baselines"]["train"]) == {"buy_and_hold", "flat"}
+    assert set(summary["baselines"]["test"]) - set(summary["baselines"]["train"]) == {
+        "moving_average_cross", "perfect_foresight",
+    }  # fmt: skip
     assert summary["verdict"]["status"] in ("APPROVED", "REVIEW", "DROP") and summary["verdict"]["reasons"]
 
 

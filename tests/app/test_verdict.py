@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from jtf.results.metrics import Metrics
-from jtf.results.verdict import Thresholds, judge
+from jtf.results.verdict import Evidence, Thresholds, judge
 
 pytestmark = pytest.mark.quick
 
@@ -15,11 +15,12 @@ GOOD = Metrics(
 )  # fmt: skip
 HELD = replace(GOOD, **{"sharpe": 0.5, "total_return": 0.1})
 FLAT = replace(GOOD, **{"sharpe": None, "total_return": 0.0, "num_trades": 0})
+SOLID = Evidence(deflated_sharpe=0.99, random_return=0.1)
 
 
-def verdict(test: dict | None = None, synthetic: bool = False, **segments: Metrics):
+def verdict(test: dict | None = None, evidence: dict | None = None, **segments: Metrics):
     metrics = {"train": GOOD, "validation": GOOD, "test": replace(GOOD, **(test or {}))} | segments
-    return judge(metrics, {"buy_and_hold": HELD, "flat": FLAT}, synthetic)
+    return judge(metrics, {"buy_and_hold": HELD, "flat": FLAT}, replace(SOLID, **(evidence or {})))
 
 
 def test_a_policy_past_every_threshold_is_approved():
@@ -27,7 +28,48 @@ def test_a_policy_past_every_threshold_is_approved():
 
 
 def test_synthetic_bars_can_never_be_approved():
-    assert verdict(synthetic=True).status == "REVIEW"
+    assert verdict(evidence={"synthetic": True}).status == "REVIEW"
+
+
+def test_a_smoke_test_can_never_be_approved():
+    judged = verdict(evidence={"smoke": True})
+    assert judged.status == "REVIEW" and "smoke test" in judged.reasons[0]
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        {"deflated_sharpe": 0.94},
+        {"deflated_sharpe": None},
+        {"random_return": GOOD.total_return},
+        {"fold_returns": (0.1, -0.1)},
+    ],
+)
+def test_what_luck_or_a_few_folds_may_explain_is_for_review(evidence):
+    assert verdict(evidence=evidence).status == "REVIEW"
+
+
+def test_folds_most_of_which_earn_are_no_doubt():
+    assert verdict(evidence={"fold_returns": (0.1, 0.2, -0.1)}).status == "APPROVED"
+
+
+@pytest.mark.parametrize(
+    ("test", "reason"),
+    [
+        ({"profit_factor": 1.1499}, "Test profit factor 1.1499 is below 1.15."),
+        ({"sharpe": 0.99996}, "Test Sharpe 0.99996 is below 1."),
+        ({"max_drawdown": 0.200004}, "Test drawdown 20.0004% is above 20%."),
+        ({"max_drawdown": 0.4000004}, "Test drawdown 40.00004% is above 40%."),
+    ],
+)
+def test_a_number_is_told_from_the_limit_it_misses(test, reason):
+    assert verdict(test).reasons == (reason,)
+
+
+def test_a_measured_limit_has_the_digits_that_tell_it_from_the_value():
+    reasons = verdict(evidence={"random_return": 0.30001}).reasons
+    name = "the 95th percentile of the same positions at random times"
+    assert reasons == (f"Test return 30.000% is not above 30.001%, {name}.",)
 
 
 @pytest.mark.parametrize(
@@ -61,12 +103,12 @@ def test_a_losing_validation_is_for_review():
 
 
 def test_a_wide_gap_to_training_is_for_review():
-    assert "overfitting" in verdict(train=replace(GOOD, **{"sharpe": 4.5})).reasons[0]
+    assert "Overfitting" in verdict(train=replace(GOOD, **{"sharpe": 4.5})).reasons[0]
 
 
 def test_not_beating_buy_and_hold_is_for_review():
     metrics = {name: GOOD for name in ("train", "validation", "test")}
-    assert judge(metrics, {"buy_and_hold": replace(GOOD, **{"sharpe": 2.5})}, False).status == "REVIEW"
+    assert judge(metrics, {"buy_and_hold": replace(GOOD, **{"sharpe": 2.5})}, SOLID).status == "REVIEW"
 
 
 def test_a_profit_factor_that_is_undefined_for_lack_of_losses_is_no_doubt():
@@ -88,4 +130,4 @@ def test_no_closed_trade_is_not_the_reason_while_a_position_is_open():
 
 def test_a_loss_is_dropped_for_its_loss_while_a_position_is_open():
     judged = verdict({"num_trades": 0, "open_position": 1.0, "total_return": -0.1})
-    assert (judged.status, judged.reasons) == ("DROP", ("Test return -10.00% after costs is not above 0%.",))
+    assert (judged.status, judged.reasons) == ("DROP", ("Test return after costs -10.00% is not above 0%.",))

@@ -1,0 +1,203 @@
+"""Luck: each formula against the worked example of its paper, and on strategies that have none but luck."""
+
+import math
+
+import numpy as np
+import pytest
+
+from jtf.errors import UserError
+from jtf.results import luck
+
+pytestmark = pytest.mark.quick
+
+# Bailey and Lopez de Prado 2012: monthly returns of two years, mean 3.6 %, deviation 7.9 %.
+FUND = {"sharpe": 0.036 / 0.079, "skewness": -2.448, "kurtosis": 10.164}
+
+
+def test_probabilistic_sharpe_is_that_of_the_papers_fund_if_returns_were_normal():
+    assert luck.probabilistic_sharpe(FUND["sharpe"], 0.0, 24) == pytest.approx(0.982, abs=1e-3)
+
+
+def test_probabilistic_sharpe_is_that_of_the_papers_fund_with_its_skewness_and_kurtosis():
+    assert luck.probabilistic_sharpe(benchmark=0.0, count=24, **FUND) == pytest.approx(0.913, abs=1e-3)
+
+
+@pytest.mark.parametrize(("per_year", "years"), [(12, 3.24), (52, 2.83), (252, 2.73)])
+def test_a_sharpe_of_two_takes_the_papers_years_to_be_told_from_one(per_year, years):
+    # The same paper: annualised Sharpe ratio 2 against 1, normal returns, 95 % confidence.
+    root = math.sqrt(per_year)
+    assert luck.minimum_track_record(2 / root, 1 / root) / per_year == pytest.approx(years, abs=0.01)
+
+
+def test_a_track_record_of_the_minimum_length_has_just_the_confidence():
+    length = luck.minimum_track_record(benchmark=0.1, **FUND)
+    assert luck.probabilistic_sharpe(benchmark=0.1, count=length, **FUND) == pytest.approx(0.95)
+
+
+def test_no_track_record_is_long_enough_without_an_excess():
+    assert luck.minimum_track_record(0.1, 0.1) is None
+
+
+# Bailey and Lopez de Prado 2014, the numerical example: annualised Sharpe ratio 2.5 over 1 250 daily returns, variance
+# of the trials' annualised Sharpe ratios 1/2, 250 days a year.
+DAYS = 250
+BEST = {"sharpe": 2.5 / math.sqrt(DAYS), "deviation": math.sqrt(0.5 / DAYS), "count": 1_250}
+
+
+def test_the_luckiest_of_a_hundred_trials_is_expected_to_show_the_papers_sharpe():
+    assert luck.expected_maximum_sharpe(BEST["deviation"], 100) == pytest.approx(0.1132, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("num_trials", "shape", "expected"),
+    [
+        (100, {"skewness": -3.0, "kurtosis": 10.0}, 0.9004),
+        (46, {"skewness": -3.0, "kurtosis": 10.0}, 0.9505),
+        (88, {}, 0.9505),
+    ],
+)
+def test_deflated_sharpe_is_that_of_the_paper(num_trials, shape, expected):
+    assert luck.deflated_sharpe(num_trials=num_trials, **BEST, **shape) == pytest.approx(expected, abs=2e-4)
+
+
+def test_of_a_single_trial_the_deflated_sharpe_is_the_probabilistic_one_against_zero():
+    one = luck.deflated_sharpe(num_trials=1, **BEST)
+    assert one == luck.probabilistic_sharpe(BEST["sharpe"], 0.0, BEST["count"])
+
+
+def test_an_estimate_has_the_moments_of_its_returns():
+    # mean 1, ddof-1 variance (9 + 1 + 1 + 1) / 3 = 4; population variance 3, third moment (27 - 3) / 4 = 6.
+    found = luck.estimate_sharpe(np.array([4.0, 0.0, 0.0, 0.0]))
+    assert (found.sharpe, found.count) == (0.5, 4)
+    assert found.skewness == pytest.approx(6 / 3**1.5) and found.kurtosis == pytest.approx(84 / 4 / 9)
+
+
+def test_returns_without_variance_have_no_sharpe():
+    assert luck.estimate_sharpe(np.zeros(5)) is None
+
+
+# --- nothing but luck --------------------------------------------------------------------------------------
+
+STRATEGIES = 1_000
+
+
+def driftless_sharpes(num_trials: int, days: int = 250) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sharpe ratio, skewness and kurtosis ``[1 000, trials]`` of Student-t returns (5 degrees) without drift."""
+    returns = np.random.default_rng(5).standard_t(5, (STRATEGIES, num_trials, days)).astype(np.float32)
+    mean, std = returns.mean(axis=-1), returns.std(axis=-1)
+    z = (returns - mean[..., None]) / std[..., None]
+    return mean / std, (z**3).mean(axis=-1), (z**4).mean(axis=-1)
+
+
+def test_five_in_a_hundred_driftless_strategies_have_a_probabilistic_sharpe_of_95_percent():
+    sharpe, skewness, kurtosis = (column[:, 0] for column in driftless_sharpes(1))
+    false = np.mean(luck.probabilistic_sharpe(sharpe, 0.0, 250, skewness, kurtosis) > 0.95)
+    # Binomial with p = 0.05: 1 000 draws lie within 0.05 +- 3 * 0.0069.
+    assert false == pytest.approx(0.05, abs=0.021)
+
+
+@pytest.mark.parametrize("num_trials", [2, 10, 30])
+def test_at_most_five_in_a_hundred_best_of_driftless_trials_have_a_deflated_sharpe_of_95_percent(num_trials):
+    sharpe, skewness, kurtosis = driftless_sharpes(num_trials)
+    best = sharpe.argmax(axis=1)[:, None]
+    s, g, k = (np.take_along_axis(column, best, axis=1)[:, 0] for column in (sharpe, skewness, kurtosis))
+    undeflated = np.mean(luck.probabilistic_sharpe(s, 0.0, 250, g, k) > 0.95)
+    deflated = np.mean(luck.deflated_sharpe(s, 250**-0.5, num_trials, 250, g, k) > 0.95)
+    assert undeflated > 0.08, "picking the best of lucky trials looks like skill"
+    assert deflated <= 0.05
+
+
+# --- the probability of backtest overfitting ------------------------------------------------------------------
+
+
+def test_overfitting_of_two_blocks_and_two_settings_by_hand():
+    # First half: A earns 2 +- 1, B 1 +- 1. Second half: A loses 1 +- 1, B earns 3 +- 1. Whichever half is in sample,
+    # the best there is the worse of two in the other: relative rank 1 / 3, logit ln(1/2). A loses money, B does not.
+    a, b = [1.0, 3.0, -2.0, 0.0], [0.0, 2.0, 2.0, 4.0]
+    found = luck.overfitting(np.array([a, b]).T, num_blocks=2)
+    assert found.probability == 1.0 and found.loss_probability == 0.5
+    np.testing.assert_allclose(found.logits, math.log(0.5))
+
+
+def test_a_setting_that_is_best_in_every_block_is_not_overfitted():
+    noise = np.random.default_rng(0).normal(0, 1, (320, 10))
+    noise[:, 3] += 2.0
+    assert luck.overfitting(noise).probability == 0.0
+
+
+def test_the_best_of_settings_without_skill_is_overfitted_about_half_the_time():
+    rng = np.random.default_rng(1)
+    found = [luck.overfitting(rng.normal(0, 1, (320, 20)), num_blocks=8).probability for _ in range(50)]
+    assert np.mean(found) == pytest.approx(0.5, abs=0.1)
+
+
+def test_settings_whose_whole_record_is_level_are_overfitted_almost_always():
+    # Bailey et al. 2015: with the mean of the whole record fixed, what is gained in sample is lost outside.
+    noise = np.random.default_rng(2).normal(0, 1, (320, 20))
+    assert luck.overfitting(noise - noise.mean(axis=0)).probability > 0.95
+
+
+def test_equal_settings_lie_at_the_median():
+    same = np.repeat(np.random.default_rng(3).normal(0, 1, (64, 1)), 3, axis=1)
+    np.testing.assert_allclose(luck.overfitting(same, num_blocks=4).logits, 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("shape", "blocks"), [((100, 1), 16), ((20, 5), 16), ((100, 5), 7)])
+def test_too_little_for_the_probability_of_overfitting_is_refused(shape, blocks):
+    with pytest.raises(UserError, match="even number of blocks"):
+        luck.overfitting(np.zeros(shape), blocks)
+
+
+# --- intervals and spreads ------------------------------------------------------------------------------------
+
+
+def test_a_bootstrap_interval_of_independent_returns_is_the_normal_one():
+    returns = np.random.default_rng(4).normal(1.0, 2.0, 400)
+    found = luck.bootstrap_interval(returns, np.mean)
+    expected = returns.mean() + np.array([-1.96, 1.96]) * returns.std() / 20
+    np.testing.assert_allclose([found.low, found.high], expected, atol=0.05)
+
+
+def test_a_bootstrap_interval_of_dependent_returns_is_wider_than_that_of_their_shuffle():
+    shocks = np.random.default_rng(6).normal(0, 1, 600)
+    path = np.convolve(shocks, np.ones(10), "valid")
+    width = {}
+    for name, returns in {"path": path, "shuffled": np.random.default_rng(7).permutation(path)}.items():
+        found = luck.bootstrap_interval(returns, np.mean, draws=300)
+        width[name] = found.high - found.low
+    # Ten equal weights: the variance of the mean is ten times that of independent returns.
+    assert width["path"] / width["shuffled"] == pytest.approx(math.sqrt(10), rel=0.3)
+
+
+def test_a_paired_interval_draws_both_columns_together():
+    base = np.random.default_rng(8).normal(0, 1, 300)
+    pair = np.stack([base + 0.01, base], axis=1)
+    found = luck.bootstrap_interval(pair, lambda x: float(np.mean(x[:, 0] - x[:, 1])), draws=100)
+    assert found.low == pytest.approx(0.01) and found.high == pytest.approx(0.01)
+
+
+def test_the_same_seed_gives_the_same_interval():
+    returns = np.random.default_rng(9).normal(0, 1, 100)
+    assert luck.bootstrap_interval(returns, np.mean, draws=50) == luck.bootstrap_interval(returns, np.mean, draws=50)
+
+
+def test_a_spread_leaves_undefined_values_out():
+    assert luck.spread([1.0, None, 3.0]) == luck.Spread(2, 2.0, 1.0, 3.0, math.sqrt(2))
+
+
+def test_a_spread_of_nothing_is_none():
+    assert luck.spread([None]) is None
+
+
+def test_the_share_of_folds_above_buying_and_holding_counts_pairs():
+    assert luck.share_above([0.1, 0.2, 0.3, -0.1], [0.0, 0.3, 0.1, -0.2]) == 0.75
+
+
+@pytest.mark.parametrize(("inside", "outside", "lost"), [(2.0, 2.0, 0.0), (2.0, 0.5, 0.75), (2.0, -1.0, 1.5)])
+def test_decay_is_the_share_of_the_in_sample_number_that_is_lost(inside, outside, lost):
+    assert luck.decay(inside, outside) == lost
+
+
+@pytest.mark.parametrize(("inside", "outside"), [(None, 1.0), (1.0, None), (-1.0, 1.0)])
+def test_decay_of_nothing_shown_in_sample_is_undefined(inside, outside):
+    assert luck.decay(inside, outside) is None
