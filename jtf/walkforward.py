@@ -8,21 +8,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from jtf.config import RunConfig, parse_new
-from jtf.console import Terminal, number
+from jtf.console import Terminal
 from jtf.errors import EXIT_INTERRUPTED, run_command
 from jtf.experiment.cells import plan_cells
 from jtf.experiment.executor import LocalExecutor
 from jtf.experiment.experiment import Experiment, results, run_experiment
 from jtf.experiment.progress import ExperimentTable
-from jtf.experiment.stitched import EQUITY, HELD, STITCHED, CurveMetrics, Stitched, stitch, stitched_record
-from jtf.results.metrics import Metrics
+from jtf.experiment.stitched import STITCHED, Stitched, stitch, stitched_record
+from jtf.experiment.tables import print_walkforward
 from jtf.results.results import RunResult
-from jtf.results.run_directory import SUMMARY, write_atomically, write_json
+from jtf.results.run_directory import SUMMARY, read_summary, write_atomically, write_json
 from jtf.splits import walk_forward
 from jtf.task import load_symbol
 from jtf.train import StopRequest
@@ -73,21 +71,26 @@ def run(argv: Sequence[str] | None, console: Console) -> int:
         console.print(f"{len(failed)} of {len(cells)} folds failed; the same command tries them again.", style="bold")
         return EXIT_FAILED
     found = results(experiment)
-    stitched = stitch(found, data.bars.bars_per_year)
-    write(experiment, found, stitched)
-    print_walkforward(console, found, stitched)
+    summary = write(experiment, found, stitch(found, data.bars.bars_per_year))
+    print_walkforward(console, summary)
     console.print(f"walk-forward: {experiment.directory}", soft_wrap=True, highlight=False)
     return 0
 
 
-def write(experiment: Experiment, found: Sequence[RunResult], stitched: Stitched) -> None:
-    """Write the stitched curve, and last the summary."""
+def write(experiment: Experiment, found: Sequence[RunResult], stitched: Stitched) -> dict[str, Any]:
+    """Write the stitched curve, and last the summary, which is returned."""
     parquet = io.BytesIO()
     stitched.curves.to_parquet(parquet, index=False)
     write_atomically(experiment.directory / STITCHED, parquet.getvalue())
-    record = {"status": "finished", "kind": experiment.kind, "name": experiment.name}
-    parts = [fold_record(result) for result in found]
-    write_json(experiment.directory / SUMMARY, record | {"folds": parts, "stitched": stitched_record(stitched)})
+    summary = {
+        "status": "finished",
+        "kind": experiment.kind,
+        "name": experiment.name,
+        "folds": [fold_record(result) for result in found],
+        "stitched": stitched_record(stitched),
+    }
+    write_json(experiment.directory / SUMMARY, summary)
+    return read_summary(experiment.directory)
 
 
 def fold_record(result: RunResult) -> dict[str, Any]:
@@ -99,43 +102,6 @@ def fold_record(result: RunResult) -> dict[str, Any]:
         "buy_and_hold": asdict(result.baselines["test"]["buy_and_hold"]),
         "members": [{"seed": member.seed, "test": asdict(member.metrics["test"])} for member in result.members],
     }
-
-
-def print_walkforward(console: Console, found: Sequence[RunResult], stitched: Stitched) -> None:
-    """Print a line a fold and one for the stitched curve."""
-    console.print("out of sample: the test segment of every fold, after costs", style="bold")
-    table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
-    for name in ("fold", "test from", "return", "members", "held", "Sharpe", "drawdown", "trades"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for index, result in enumerate(found):
-        test, held = result.metrics["test"], result.baselines["test"]["buy_and_hold"]
-        begin = result.derived["segments"]["test"]["start"][:10]
-        alone = [member.metrics["test"].total_return for member in result.members]
-        table.add_row(str(index), begin, *curve_cells(test, alone, held.total_return), str(test.num_trades))
-    whole, kept = stitched.metrics[EQUITY], stitched.metrics[HELD]
-    alone = [metrics.total_return for name, metrics in stitched.metrics.items() if name not in (EQUITY, HELD)]
-    trades = sum(result.metrics["test"].num_trades for result in found)
-    table.add_section()
-    table.add_row("all", "stitched", *curve_cells(whole, alone, kept.total_return), str(trades))
-    console.print(table)
-    decay = number(stitched.sharpe_decay, "+.2f")
-    for line in (
-        f"folds with a profit: {stitched.folds_with_profit:.0%}; above buying and holding: "
-        f"{stitched.folds_above_holding:.0%}",
-        f"test Sharpe less training Sharpe, mean of the folds: {decay}",
-    ):
-        console.print(f"  {line}", highlight=False, soft_wrap=True)
-
-
-def curve_cells(metrics: Metrics | CurveMetrics, alone: Sequence[float], held: float) -> tuple[str, ...]:
-    """Return return, members, buying and holding, Sharpe and drawdown as cells of a table."""
-    return (
-        number(metrics.total_return, "+.1%"),
-        f"{100 * min(alone):+.1f} to {100 * max(alone):+.1f}" if len(alone) > 1 else "-",
-        number(held, "+.1%"),
-        number(metrics.sharpe, ".2f"),
-        number(metrics.max_drawdown, ".1%"),
-    )
 
 
 if __name__ == "__main__":

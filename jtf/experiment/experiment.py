@@ -12,10 +12,10 @@ from typing import Any, Protocol
 from jtf.errors import UserError
 from jtf.experiment.cells import KEY_LENGTH, Cell, cell_directory, versions
 from jtf.experiment.executor import Executor, Outcome, is_finished
+from jtf.results.catalogue import EXPERIMENT
 from jtf.results.results import RunResult, read_result
 from jtf.results.run_directory import json_ready, run_lock, write_json
 
-EXPERIMENT = "experiment.json"
 PROGRESS = "progress.jsonl"
 
 

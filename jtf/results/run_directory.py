@@ -96,6 +96,20 @@ def run_lock(run: Path, say: Callable[[str], None] = say) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_locked(run: Path) -> bool:
+    """Whether a process holds the lock of `run` now."""
+    import fcntl
+
+    try:
+        with (run / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def _locked_file(path: Path) -> int:
     import fcntl
 

@@ -1,0 +1,48 @@
+"""The results of an experiment as a person reads them, from its ``summary.json``. No JAX."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from jtf.console import number
+from jtf.experiment.stitched import EQUITY, HELD
+
+
+def print_walkforward(console: Console, summary: Mapping[str, Any]) -> None:
+    """Print a line a fold and one for the stitched curve."""
+    console.print("out of sample: the test segment of every fold, after costs", style="bold")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
+    for name in ("fold", "test from", "return", "members", "held", "Sharpe", "drawdown", "trades"):
+        table.add_column(name, justify="right", no_wrap=True)
+    folds, stitched = summary["folds"], summary["stitched"]
+    for index, fold in enumerate(folds):
+        test, held = fold["metrics"]["test"], fold["buy_and_hold"]["total_return"]
+        alone = [member["test"]["total_return"] for member in fold["members"]]
+        begin = fold["segments"]["test"]["start"][:10]
+        table.add_row(str(index), begin, *curve_cells(test, alone, held), str(test["num_trades"]))
+    curves = stitched["metrics"]
+    alone = [metrics["total_return"] for name, metrics in curves.items() if name not in (EQUITY, HELD)]
+    trades = sum(fold["metrics"]["test"]["num_trades"] for fold in folds)
+    table.add_section()
+    table.add_row("all", "stitched", *curve_cells(curves[EQUITY], alone, curves[HELD]["total_return"]), str(trades))
+    console.print(table)
+    for line in (
+        f"folds with a profit: {stitched['folds_with_profit']:.0%}; above buying and holding: "
+        f"{stitched['folds_above_holding']:.0%}",
+        f"test Sharpe less training Sharpe, mean of the folds: {number(stitched['sharpe_decay'], '+.2f')}",
+    ):
+        console.print(f"  {line}", highlight=False, soft_wrap=True)
+
+
+def curve_cells(metrics: Mapping[str, Any], alone: Sequence[float], held: float) -> tuple[str, ...]:
+    """Return return, members, buying and holding, Sharpe and drawdown as cells of a table."""
+    return (
+        number(metrics["total_return"], "+.1%"),
+        f"{100 * min(alone):+.1f} to {100 * max(alone):+.1f}" if len(alone) > 1 else "-",
+        number(held, "+.1%"),
+        number(metrics["sharpe"], ".2f"),
+        number(metrics["max_drawdown"], ".1%"),
+    )

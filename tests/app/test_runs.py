@@ -1,0 +1,97 @@
+"""``jtf.runs``: what is on disk is listed, shown and removed, without JAX."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from jtf import runs
+from jtf.results.catalogue import find_entries
+from jtf.results.run_directory import run_lock
+
+
+@pytest.fixture
+def out(trained_run, tmp_path):
+    """A folder of one finished run."""
+    folder = tmp_path / "out"
+    shutil.copytree(trained_run, folder / "AAAUSDT" / trained_run.name)
+    return folder
+
+
+def test_a_finished_run_is_listed_with_its_verdict(out, capsys):
+    assert runs.main(["list", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "finished" in text and "AAAUSDT" in text and any(word in text for word in ("DROP", "REVIEW"))
+
+
+def test_runs_are_listed_newest_first(out):
+    (first,) = (out / "AAAUSDT").iterdir()
+    later = shutil.copytree(first, out / "AAAUSDT" / "later")
+    (later / "note").write_text("newer")
+    assert [entry.path.name for entry in find_entries(out)] == ["later", first.name]
+
+
+def test_a_run_without_a_summary_is_unfinished_one_that_is_written_running_one_cut_off_damaged(out):
+    (run,) = (out / "AAAUSDT").iterdir()
+    with run_lock(run):
+        assert find_entries(out)[0].summary["status"] == "running"
+    (run / "summary.json").rename(run / "kept")
+    assert find_entries(out)[0].summary["status"] == "unfinished"
+    (run / "summary.json").write_text((run / "kept").read_text()[:100])
+    assert find_entries(out)[0].summary["status"] == "damaged"
+
+
+def test_a_run_is_shown_as_training_showed_it(out, capsys):
+    (run,) = (out / "AAAUSDT").iterdir()
+    assert runs.main(["show", str(run)]) == 0
+    text = capsys.readouterr().out
+    assert "total return" in text and "verdict" in text
+
+
+def test_a_run_is_removed_only_when_told_so(out, capsys):
+    (run,) = (out / "AAAUSDT").iterdir()
+    assert runs.main(["rm", str(run)]) == 2
+    assert "nobody to ask" in capsys.readouterr().err and run.exists()
+    assert runs.main(["rm", str(run), "--yes"]) == 0
+    assert not run.exists()
+
+
+def test_a_run_that_is_written_is_not_removed(out, capsys):
+    (run,) = (out / "AAAUSDT").iterdir()
+    with run_lock(run):
+        assert runs.main(["rm", str(run), "--yes"]) == 2
+    assert "is being written" in capsys.readouterr().err and (run / "summary.json").exists()
+
+
+def test_nothing_is_removed_where_one_of_several_is_no_run(out, tmp_path, capsys):
+    (run,) = (out / "AAAUSDT").iterdir()
+    assert runs.main(["rm", str(run), str(tmp_path), "--yes"]) == 2
+    assert "is neither a run nor an experiment" in capsys.readouterr().err and run.exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["list", "--out", "/nowhere"], "/nowhere"),
+        (["show", "/nowhere"], "/nowhere"),
+        (["rm"], "name the directories"),
+        (["rename"], "'rename' is not a verb"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(args, named, capsys):
+    assert runs.main(args) == 2
+    error = capsys.readouterr().err
+    assert named in error and error.count("\n") == 1
+
+
+def test_listing_needs_no_jax(out):
+    code = f"""
+import sys
+for name in ("jax", "jaxlib", "flax", "optax", "chex", "orbax", "tensorboardX"):
+    sys.modules[name] = None
+from jtf.__main__ import main
+sys.exit(main(["runs", "list", "--out", {str(out)!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
