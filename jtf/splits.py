@@ -1,5 +1,7 @@
 """Segments and folds: which bars are learnt from, which choose the checkpoint, which are read once. No JAX."""
 
+import itertools
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -137,3 +139,91 @@ def _fold(begin: int, train: int, validation: int, stop: int, embargo: int) -> F
         validation=Segment(held_out, held_out + validation),
         test=Segment(held_out + validation + embargo, stop),
     )
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One way to hold some groups of bars out and learn from the others."""
+
+    train: tuple[Segment, ...]
+    validation: Segment
+    """The last bars of the longest training stretch."""
+    tests: dict[int, Segment]
+    """Group -> its bars, each a pass of its own."""
+
+    @property
+    def folds(self) -> dict[int, Fold]:
+        """Group -> the fold that tests it; they share what is learnt."""
+        return {group: Fold(self.train, self.validation, test) for group, test in self.tests.items()}
+
+
+def combinatorial(
+    num_bars: int,
+    first_bar: int,
+    window: int,
+    config: SplitConfig,
+    groups: int = 6,
+    tested: int = 2,
+    bar_minutes: int = 15,
+) -> tuple[Combination, ...]:
+    """Return the combinations of combinatorial purged cross-validation (Lopez de Prado 2018, chapter 12).
+
+    The bars are cut into equal groups; the last one also holds the remainder. Every choice of `tested` groups is held
+    out once; the rest, but for an embargo on either side of what is held out, is learnt from. Validation takes its
+    share in `config` of train and validation together, from the end of the longest training stretch. Raises `UserError`
+    where a group is too short.
+    """
+    if not 1 <= tested < groups:
+        raise UserError(f"{tested} tested groups of {groups} cannot be; test at least 1 and fewer than all of them.")
+    embargo = embargo_of(config, window, bar_minutes)
+    share = config.validation / (config.train + config.validation)
+    needed = first_bar + groups * _shortest_group(groups, tested, embargo, share)
+    if num_bars < needed:
+        raise UserError(
+            f"{num_bars} bars are too few for {groups} groups: at least {needed} are needed ({first_bar} of warm-up "
+            f"and window, {embargo} of embargo); give a longer history or ask for fewer groups."
+        )
+    size = (num_bars - first_bar) // groups
+    bounds = [*(first_bar + group * size for group in range(groups)), num_bars]
+    return tuple(
+        _combination(bounds, held_out, embargo, share) for held_out in itertools.combinations(range(groups), tested)
+    )
+
+
+def _shortest_group(groups: int, tested: int, embargo: int, share: float) -> int:
+    """Return how many bars a group needs, so that every stretch and the validation hold two bars in any combination."""
+    learnt = groups - tested
+    left = math.ceil(learnt / (tested + 1)) - share * learnt
+    if left <= 0:
+        raise UserError(
+            f"a validation share of {share:.0%} of the training bars does not fit into one stretch of {groups} groups "
+            f"with {tested} tested; lower --split.validation or test fewer groups."
+        )
+    apart = 2 * embargo + 2
+    holds_validation = (3 * embargo + 2 + groups) / left  # The last group may be longer by its remainder.
+    is_validation = (2 / share + 2 * embargo * tested) / learnt
+    return math.ceil(max(apart, holds_validation, is_validation)) + 1
+
+
+def combined_paths(groups: int, tested: int) -> tuple[tuple[int, ...], ...]:
+    """Return the whole out-of-sample paths of `combinatorial`: for every group the index of the combination it is from.
+
+    Path `p` takes each group from the `p`-th combination that tests it.
+    """
+    held_out = list(itertools.combinations(range(groups), tested))
+    testing = [[index for index, chosen in enumerate(held_out) if group in chosen] for group in range(groups)]
+    return tuple(zip(*testing, strict=True))
+
+
+def _combination(bounds: list[int], held_out: tuple[int, ...], embargo: int, share: float) -> Combination:
+    tests = {group: Segment(bounds[group], bounds[group + 1]) for group in held_out}
+    stretches, start = [], bounds[0]
+    for test in (*tests.values(), Segment(bounds[-1] + embargo, bounds[-1] + embargo)):
+        if test.start - embargo > start:
+            stretches.append(Segment(start, test.start - embargo))
+        start = test.stop + embargo
+    longest = max(range(len(stretches)), key=lambda index: (len(stretches[index]), index))
+    begin, stop = stretches[longest].start, stretches[longest].stop
+    validation = Segment(stop - int(share * sum(map(len, stretches))), stop)
+    stretches[longest] = Segment(begin, validation.start - embargo)
+    return Combination(tuple(stretches), validation, tests)
