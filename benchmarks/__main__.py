@@ -13,6 +13,7 @@ BENCHMARKS = (
     "first_layer",
     "compiled_for",
     "market_build",
+    "metrics",
 )
 
 

@@ -3,8 +3,10 @@
 A trade runs from flat to flat, or to a flip. It may be entered and left in several fills.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
+
+import numpy as np
 
 from jtf_env.mirror.backtest import Backtest, Fill
 from jtf_env.params import EnvParams
@@ -49,7 +51,43 @@ def trades_from_fills(fills: Iterable[Fill], last_bar: int, last_close: float, p
 
     `last_close` (USD) marks what is still held at `last_bar`; `params` price the closing that did not happen.
     """
-    return [_trade(group, last_bar, last_close, params) for group in _round_trips(fills)]
+    columns = dict(zip(Fill._fields, zip(*fills, strict=True), strict=False))
+    if not columns:
+        return []
+    names = ("side", "units", "price", "fee", "cost", "units_after")
+    side, units, price, fee, cost, after = (np.array(columns[name], np.float64) for name in names)
+    # A trade ends with the fill that leaves nothing; the last one may not.
+    last = np.union1d(np.flatnonzero(after == 0), len(after) - 1)
+    first = np.concatenate([[0], last[:-1] + 1])
+
+    def total(values: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(values, first)
+
+    held = after[last]
+    direction = side[first]
+    adds = side == np.repeat(direction, last - first + 1)
+    costs = total(cost)
+    net = held * last_close - total(side * units * price + fee)
+    bars = np.array(columns["bar"])
+    exit_bar = np.where(held != 0, last_bar, bars[last])
+    numbers = {
+        "entry_bar": bars[first],
+        "exit_bar": exit_bar,
+        "direction": direction.astype(np.int64),
+        "units": np.maximum.reduceat(np.abs(after), first),
+        "entry_price": total(units * price * adds) / total(units * adds),
+        "exit_price": (total(units * price * ~adds) + np.abs(held) * last_close)
+        / (total(units * ~adds) + np.abs(held)),
+        "gross": net + costs,
+        "costs": costs,
+        "net": net,
+        "bars_held": exit_bar - bars[first],
+        "reason": np.where(held != 0, "end", np.array(columns["reason"], dtype=str)[last]),
+        "open_at_end": held != 0,
+        "open_units": np.abs(held),
+        "closing_cost": _closing_cost(held, last_close, params),
+    }
+    return list(map(Trade._make, zip(*(numbers[name].tolist() for name in Trade._fields), strict=True)))
 
 
 def backtest_trades(backtest: Backtest, params: EnvParams) -> list[Trade]:
@@ -57,50 +95,6 @@ def backtest_trades(backtest: Backtest, params: EnvParams) -> list[Trade]:
     return trades_from_fills(backtest.fills, int(backtest.bars[-1]), float(backtest.closes[-1]), params)
 
 
-def _round_trips(fills: Iterable[Fill]) -> Iterator[list[Fill]]:
-    group: list[Fill] = []
-    for fill in fills:
-        group.append(fill)
-        if fill.units_after == 0:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-def _trade(fills: Sequence[Fill], last_bar: int, last_close: float, params: EnvParams) -> Trade:
-    direction = fills[0].side
-    added = [(fill.units, fill.price) for fill in fills if fill.side == direction]
-    reduced = [(fill.units, fill.price) for fill in fills if fill.side != direction]
-    held = fills[-1].units_after
-    is_open = held != 0
-    if is_open:
-        reduced.append((abs(held), last_close))
-    costs = sum(fill.cost for fill in fills)
-    net = held * last_close - sum(fill.side * fill.units * fill.price + fill.fee for fill in fills)
-    exit_bar = last_bar if is_open else fills[-1].bar
-    return Trade(
-        entry_bar=fills[0].bar,
-        exit_bar=exit_bar,
-        direction=direction,
-        units=max(abs(fill.units_after) for fill in fills),
-        entry_price=_mean_price(added),
-        exit_price=_mean_price(reduced),
-        gross=net + costs,
-        costs=costs,
-        net=net,
-        bars_held=exit_bar - fills[0].bar,
-        reason="end" if is_open else fills[-1].reason,
-        open_at_end=is_open,
-        open_units=abs(held),
-        closing_cost=_closing_cost(held, last_close, params),
-    )
-
-
-def _mean_price(parts: Sequence[tuple[float, float]]) -> float:
-    return sum(units * price for units, price in parts) / sum(units for units, _ in parts)
-
-
-def _closing_cost(held: float, close: float, params: EnvParams) -> float:
-    slipped = close - close * params.slippage if held > 0 else close + close * params.slippage
-    return abs(held) * (params.fee * slipped + abs(close - slipped))
+def _closing_cost(held: np.ndarray, close: float, params: EnvParams) -> np.ndarray:
+    slipped = close * (1.0 - np.sign(held) * params.slippage)
+    return np.abs(held) * (params.fee * slipped + np.abs(close - slipped))

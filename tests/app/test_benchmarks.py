@@ -18,6 +18,7 @@ from benchmarks import (
     first_layer,
     joint_model,
     market_build,
+    metrics,
     peers,
     pictures,
     regularisation,
@@ -267,6 +268,13 @@ def test_market_build_times_the_hourly_context_alone(tmp_path: Path) -> None:
     seconds = {row["part"]: row["run s"] for row in record["rows"]}
     parts = seconds["hour ranges (calendar, NumPy)"] + seconds["hourly context, compiled"]
     assert record["summary"]["hourly context ms"] == pytest.approx(1e3 * parts)
+
+
+def test_metrics_times_accounts_and_baselines(tmp_path: Path) -> None:
+    flags = "--num-bars 2000 --baseline-bars 500 --repeats 1"
+    assert metrics.main([*flags.split(), "--out", str(tmp_path)]) == 0
+    record = result(tmp_path, "metrics")
+    assert len(record["rows"]) == 3 and record["summary"]["trades"] > 30
 
 
 TINY_PEERS = (
