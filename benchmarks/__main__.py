@@ -8,6 +8,7 @@ BENCHMARKS = (
     "roofline",
     "time_to_quality",
     "peers",
+    "peer_search",
     "joint_model",
     "regularisation",
     "first_layer",

@@ -18,7 +18,6 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from benchmarks.measure import Row
 from benchmarks.phases import CRYPTO_BARS_PER_YEAR, resolve_for
-from benchmarks.purejaxrl import PeerConfig
 from jtf.data import load_bars
 from jtf.environment import ValidationData, make_validation, validate
 from jtf.known_optimum.markets import TRAIN_BARS, UNSEEN_BARS, KnownOptimumMarket
@@ -57,7 +56,7 @@ class Curve:
     compile_seconds: float
     steps: int
     steps_per_second: float
-    config: PPOConfig | PeerConfig
+    config: PPOConfig
     """Resolved."""
 
     @property

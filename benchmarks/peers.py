@@ -1,45 +1,34 @@
-"""Training steps a second of this project's PPO, a PureJaxRL-style one and Stable-Baselines3's, side by side.
+"""Training steps a second, and score after equal seconds, of this project's PPO and its peers, side by side.
 
-All train on the same market, with the same 5 800-wide observation, the same trunk with two heads and the same epochs;
+*Speed*: all train on the same market, with the same 5 800-wide observation, the same hidden layers and the same epochs;
 each sweeps its own sizes, and all run once more with equal samples an iteration. ``jtf`` is the row engine;
-``purejaxrl`` is `benchmarks.purejaxrl` on the gymnax adapter; ``sb3`` runs on the Gymnasium adapter, its trunk shared
-through a features extractor instead of its usual two networks, which would double its work. Peers need the extra
-``bench``. Compile time is reported apart and excluded; collecting and learning are both included.
+``purejaxrl`` is `benchmarks.purejaxrl`; ``rejax`` is rejax's own PPO with its two networks; ``sb3`` is
+Stable-Baselines3's with one trunk; ``cleanrl`` is a loop in CleanRL's style. Peers need the extra ``bench``. Compile
+time is reported apart and excluded; collecting and learning are both included.
+
+*Quality* (``--quality-seconds``): each trains on the known *regime* market with the same budget of seconds, compile
+included, in a process pinned to ``--cores`` cores, with the settings `benchmarks.peer_search` found.
 """
 
 import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from itertools import product
 
 import jax
 
-from benchmarks.measure import Measurement, Row, add_timing_flags, make_parser, measure, report
+from benchmarks.measure import Row, add_timing_flags, make_parser, measure, report
+from benchmarks.peer import PEERS, PeerConfig, start_peer
 from benchmarks.phases import resolve_for, start_iteration, synthetic_problem
-from benchmarks.purejaxrl import MissingPeerError, PeerConfig, gymnax_env, make_peer
+from benchmarks.quality import Job, add_run_flags, choose_settings, run_all, run_row
 from jtf.environment import TradingData
 from jtf.errors import run_command
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.learner import make_learner
 
-Runner = Callable[[TradingData, argparse.Namespace, int, int], Row]
-"""``(data, args, num_envs, minibatch_size) -> row`` of one setting."""
-
-
-def compiled_row(name: str, num_envs: int, minibatch: int, samples: int, measured: Measurement) -> Row:
-    """Return the table's line of a trainer that is one compiled function."""
-    return {
-        "trainer": name,
-        "envs": num_envs,
-        "minibatch": minibatch,
-        "samples": samples,
-        "seconds": measured.run_seconds,
-        "runs": measured.repeats,
-        "steps/s": samples / measured.run_seconds,
-        "compile s": measured.lower_seconds + measured.compile_seconds,
-    }
+TRAINERS = ("jtf", *PEERS)
 
 
 def run_jtf(data: TradingData, args: argparse.Namespace, num_envs: int, minibatch: int) -> Row:
@@ -57,12 +46,21 @@ def run_jtf(data: TradingData, args: argparse.Namespace, num_envs: int, minibatc
     measured = measure(
         update, it.state, it.hyper, data, carry=True, repeats=args.repeats, budget_seconds=args.budget_seconds
     )
-    return compiled_row("jtf", num_envs, it.config.minibatch_size or 0, it.config.batch_size, measured)
+    samples = it.config.batch_size
+    return {
+        "trainer": "jtf",
+        "envs": num_envs,
+        "minibatch": it.config.minibatch_size or 0,
+        "samples": samples,
+        "seconds": measured.run_seconds,
+        "runs": measured.repeats,
+        "steps/s": samples / measured.run_seconds,
+        "compile s": measured.lower_seconds + measured.compile_seconds,
+    }
 
 
-def run_purejaxrl(data: TradingData, args: argparse.Namespace, num_envs: int, minibatch: int) -> Row:
-    """Measure one iteration of the PureJaxRL-style trainer."""
-    env = gymnax_env(data)
+def run_peer(name: str, data: TradingData, args: argparse.Namespace, num_envs: int, minibatch: int) -> Row:
+    """Measure one iteration of a peer: the median of some after the first."""
     samples = num_envs * args.num_steps
     config = PeerConfig(
         num_envs=num_envs,
@@ -71,73 +69,31 @@ def run_purejaxrl(data: TradingData, args: argparse.Namespace, num_envs: int, mi
         update_epochs=args.update_epochs,
         hidden_sizes=tuple(args.hidden_sizes),
     )
-    peer = make_peer(env, env.default_params, config)
-    state = jax.jit(peer.start)(jax.random.key(0), env.default_params)
-    measured = measure(
-        peer.iterate, state, env.default_params, carry=True, repeats=args.repeats, budget_seconds=args.budget_seconds
-    )
-    return compiled_row("purejaxrl", num_envs, config.minibatch_size, samples, measured)
-
-
-def run_sb3(data: TradingData, args: argparse.Namespace, num_envs: int, minibatch: int) -> Row:
-    """Measure one rollout and its epochs of Stable-Baselines3's PPO; compile is the adapters' first step."""
-    model, samples = _sb3_model(data, args, num_envs, minibatch)
-    began = time.perf_counter()
-    environments = model.get_env()
-    environments.reset()
-    environments.step([0] * num_envs)
-    compile_seconds = time.perf_counter() - began
+    session = start_peer(name, data, config, seed=0)
     seconds: list[float] = []
-    while not seconds or (len(seconds) < args.repeats and sum(seconds) < args.budget_seconds):
+    while not seconds or (len(seconds) <= args.repeats and sum(seconds) < args.budget_seconds):
         began = time.perf_counter()
-        model.learn(samples, reset_num_timesteps=False)
+        session.iterate()
         seconds.append(time.perf_counter() - began)
-    median = statistics.median(seconds)
+    timed = seconds[1:] or seconds
     return {
-        "trainer": "sb3",
+        "trainer": name,
         "envs": num_envs,
-        "minibatch": min(minibatch, samples),
+        "minibatch": config.minibatch_size,
         "samples": samples,
-        "seconds": median,
-        "runs": len(seconds),
-        "steps/s": samples / median,
-        "compile s": compile_seconds,
+        "seconds": statistics.median(timed),
+        "runs": len(timed),
+        "steps/s": samples / statistics.median(timed),
+        "compile s": session.compile_seconds,
     }
 
 
-def _sb3_model(data: TradingData, args: argparse.Namespace, num_envs: int, minibatch: int) -> tuple[Any, int]:
-    """Return a fresh Stable-Baselines3 PPO and the samples of one rollout."""
-    try:
-        import torch
-        from stable_baselines3 import PPO
-        from stable_baselines3.common.vec_env import DummyVecEnv
-
-        from benchmarks.sb3_network import policy_kwargs
-        from jtf_env.adapters.gymnasium import TradingEnv
-    except ImportError as error:
-        raise MissingPeerError(str(error.name)) from None
-
-    if args.torch_threads:
-        torch.set_num_threads(args.torch_threads)
-    samples = num_envs * args.num_steps
-    environments = DummyVecEnv([lambda seed=i: TradingEnv(*data, seed=seed) for i in range(num_envs)])
-    model = PPO(
-        "MlpPolicy",
-        environments,
-        n_steps=args.num_steps,
-        batch_size=min(minibatch, samples),
-        n_epochs=args.update_epochs,
-        gamma=0.991,
-        gae_lambda=0.95,
-        ent_coef=0.015,
-        policy_kwargs=policy_kwargs(args.hidden_sizes),
-        seed=0,
-        device="cuda" if jax.default_backend() == "gpu" else "cpu",
-    )
-    return model, samples
-
-
-TRAINERS: dict[str, Runner] = {"jtf": run_jtf, "purejaxrl": run_purejaxrl, "sb3": run_sb3}
+def run_trainer(name: str, data: TradingData, args: argparse.Namespace, num_envs: int, minibatch: int) -> Row:
+    """Announce and measure one setting."""
+    print(f"{name}: {num_envs:,} x {args.num_steps} steps", flush=True)
+    if name == "jtf":
+        return run_jtf(data, args, num_envs, minibatch)
+    return run_peer(name, data, args, num_envs, minibatch)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -145,7 +101,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
     add_timing_flags(parser)
     parser.set_defaults(repeats=3)
-    parser.add_argument("--trainers", nargs="+", choices=tuple(TRAINERS), default=list(TRAINERS))
+    parser.add_argument("--trainers", nargs="+", choices=TRAINERS, default=list(TRAINERS))
     parser.add_argument("--num-bars", type=int, default=140_000 if gpu else 8_000)
     parser.add_argument("--window", type=int, default=100)
     parser.add_argument("--num-steps", type=int, default=128)
@@ -155,11 +111,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--jtf-envs", type=int, nargs="+", default=[4096, 16_384, 65_536], help="sweep; minibatch by device"
     )
     parser.add_argument("--purejaxrl-envs", type=int, nargs="+", default=[256, 1024] if gpu else [16, 64], help="sweep")
+    parser.add_argument("--rejax-envs", type=int, nargs="+", default=[256, 1024] if gpu else [16, 64], help="sweep")
     parser.add_argument("--sb3-envs", type=int, nargs="+", default=[8, 32] if gpu else [8], help="sweep")
-    parser.add_argument("--torch-threads", type=int, default=0, help="0: torch's own choice")
-    parser.add_argument("--minibatch-sizes", type=int, nargs="+", default=[256, 2048], help="sweep of both peers")
+    parser.add_argument("--cleanrl-envs", type=int, nargs="+", default=[8, 32] if gpu else [8], help="sweep")
+    parser.add_argument("--minibatch-sizes", type=int, nargs="+", default=[256, 2048], help="sweep of the peers")
     parser.add_argument("--equal-envs", type=int, default=1024 if gpu else 64, help="environments of the equal run")
-    parser.add_argument("--equal-trainers", nargs="*", choices=tuple(TRAINERS), default=list(TRAINERS))
+    parser.add_argument("--equal-trainers", nargs="*", choices=TRAINERS, default=list(TRAINERS))
+    parser.add_argument("--no-speed", action="store_true", help="quality only")
+    parser.add_argument("--quality-seconds", type=float, default=0.0, help="budget of each run; 0: no quality")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the quality runs")
+    parser.add_argument("--level", type=float, default=0.9, help="normalised score whose second is shown")
+    add_run_flags(parser, "peers_runs.jsonl")
     return parser.parse_args(argv)
 
 
@@ -167,12 +129,7 @@ def sweep(name: str, data: TradingData, args: argparse.Namespace) -> list[Row]:
     """Return the rows of one trainer's sweep over its environments and minibatch sizes."""
     minibatches = [0] if name == "jtf" else args.minibatch_sizes
     settings = [(envs, size) for envs in getattr(args, f"{name}_envs") for size in minibatches]
-    return [_announced(name, data, args, *setting) for setting in settings]
-
-
-def _announced(name: str, data: TradingData, args: argparse.Namespace, num_envs: int, minibatch: int) -> Row:
-    print(f"{name}: {num_envs:,} x {args.num_steps} steps", flush=True)
-    return TRAINERS[name](data, args, num_envs, minibatch)
+    return [run_trainer(name, data, args, *setting) for setting in settings]
 
 
 def compare(rows: Sequence[Row], label: str) -> Row:
@@ -184,6 +141,15 @@ def compare(rows: Sequence[Row], label: str) -> Row:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
+    if not args.no_speed:
+        speed(args)
+    if args.quality_seconds:
+        report("peers quality", quality_rows(args), args)
+    return 0
+
+
+def speed(args: argparse.Namespace) -> None:
+    """Measure and report the steps a second."""
     data = synthetic_problem(args.num_bars, args.window)
     own = [row for name in args.trainers for row in sweep(name, data, args)]
     best_minibatch = {
@@ -191,10 +157,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in args.trainers
     }
     names = [name for name in args.equal_trainers if name in args.trainers]
-    equal = [_announced(name, data, args, args.equal_envs, best_minibatch[name]) for name in names]
+    equal = [run_trainer(name, data, args, args.equal_envs, best_minibatch[name]) for name in names]
     rows = [*({"run": "own best"} | row for row in own), *({"run": "equal samples"} | row for row in equal)]
     report("peers", rows, args, compare(own, "own best settings") | compare(equal, "equal samples an iteration"))
-    return 0
+
+
+def quality_rows(args: argparse.Namespace) -> list[Row]:
+    """Return what each trainer reached with the same seconds on the *regime* market, a line a seed."""
+    names = ["rows" if name == "jtf" else name for name in args.trainers]
+    settings = {name: choose_settings(name) for name in names}
+    jobs = [
+        Job(name, seed, settings[name], None, args.quality_seconds, args.train_bars, args.unseen_bars)
+        for name, seed in product(names, args.seeds)
+    ]
+    runs = run_all(jobs, args.cores, args.runs)
+    return [run_row(job, run, args.level) for job, run in zip(jobs, runs, strict=True)]
 
 
 if __name__ == "__main__":

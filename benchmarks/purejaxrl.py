@@ -7,59 +7,22 @@ Optimisation", section on PureJaxRL; Schulman et al. 2017). The network is this 
 heads.
 """
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax import Array
 from jax.nn.initializers import orthogonal
 
+from benchmarks.peer import PeerConfig, PyTree, Session, dense_row_logits
 from jtf.environment import TradingData
-from jtf.errors import UserError
-
-PyTree = Any
-
-
-class MissingPeerError(UserError):
-    """A library of the ``bench`` extra is not installed."""
-
-    def __init__(self, library: str):
-        super().__init__(
-            f'{library} is not installed; pip install "jtf[bench]", or leave its trainer out (--trainers).'
-        )
-
-
-@dataclass(frozen=True)
-class PeerConfig:
-    """Settings of the peer; those not listed in a sweep are this project's defaults."""
-
-    num_envs: int
-    num_minibatches: int
-    num_steps: int = 128
-    update_epochs: int = 10
-    hidden_sizes: tuple[int, ...] = (512, 256, 128)
-    learning_rate: float = 3e-4
-    gamma: float = 0.991
-    gae_lambda: float = 0.95
-    clip_eps: float = 0.2
-    ent_coef: float = 0.015
-    vf_coef: float = 0.5
-    max_grad_norm: float = 0.5
-
-    @property
-    def batch_size(self) -> int:
-        """Samples of one iteration."""
-        return self.num_envs * self.num_steps
-
-    @property
-    def minibatch_size(self) -> int:
-        """Samples of one optimiser step."""
-        return self.batch_size // self.num_minibatches
+from jtf_env.adapters.gymnax import TradingEnv
 
 
 class Transition(NamedTuple):
@@ -113,22 +76,25 @@ class Peer(NamedTuple):
     """``(params, observation [B, ...]) -> (logits [B, A], value [B])``."""
 
 
-def gymnax_env(data: TradingData) -> Any:
-    """Return our environment behind gymnax's interface, or raise `MissingPeerError`."""
-    try:
-        from jtf_env.adapters.gymnax import TradingEnv
-    except ImportError as error:
-        raise MissingPeerError(str(error.name)) from None
-    return TradingEnv(*data)
+def start(data: TradingData, config: PeerConfig, seed: int) -> Session:
+    """Compile the trainer on a market."""
+    env = TradingEnv(*data)
+    peer = make_peer(env, env.default_params, config)
+    state = jax.jit(peer.start)(jax.random.key(seed), env.default_params)
+    began = time.perf_counter()
+    compiled = jax.jit(peer.iterate, donate_argnums=0).lower(state, env.default_params).compile()
+    compile_seconds = time.perf_counter() - began
+    row_logits = dense_row_logits(lambda params, observation: peer.apply(params, observation)[0])
+
+    def iterate() -> None:
+        nonlocal state
+        state, _ = jax.block_until_ready(compiled(state, env.default_params))
+
+    return Session(iterate, lambda market: np.asarray(row_logits(state.params, market)), compile_seconds)
 
 
 def make_peer(env: Any, env_params: PyTree, config: PeerConfig) -> Peer:
     """Return the trainer for a gymnax 1.0 environment; `env_params` give the observation's size only."""
-    if config.batch_size % config.num_minibatches:
-        raise UserError(
-            f"{config.batch_size} samples do not divide into {config.num_minibatches} minibatches; choose a minibatch "
-            "size that divides environments x steps."
-        )
     size = env.observation_space(env_params).shape
     size = int(jnp.prod(jnp.asarray(size)))
     graph, _ = nnx.split(MLP(size, config.hidden_sizes, env.num_actions, nnx.Rngs(0)))

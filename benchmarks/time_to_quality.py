@@ -1,128 +1,71 @@
-"""Seconds until a policy earns 90 % of the known optimum on unseen bars of the known regime market, both engines.
+"""Seconds until a policy earns 90 % of the known optimum on unseen bars of the *regime* market: ours beside its peers.
 
-Steps a second can be inflated by adding environments; this cannot. All trainers have the same network, epochs, horizon
-and bars, and each the rollout and minibatch sizes that suit it (flags); the engines share their feature noise and
-dropout, which the PureJaxRL-style peer (``--trainers rows purejaxrl``, needs the extra ``bench``) does not have. The
-clock starts when training is called and stops at the first validation at or above the level, so that it counts
-validations too.
+Steps a second can be inflated by adding environments; this cannot. Every trainer has the same hidden layer and bars,
+and settings of its own: those that `benchmarks.peer_search` found, where it searched. Our learner has feature noise and
+dropout; the peers (extra ``bench``) have not. Each run is a process pinned to ``--cores`` cores and ends at the level
+or the limit only. Finished runs are kept in ``--runs``, so that the whole can be run in pieces. `benchmarks.quality`
+says what the clocks count.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from itertools import product
+from pathlib import Path
 from statistics import median
-from typing import Any
 
-import jax
-
-from benchmarks.learning import Curve, learn_known, num_bars_for, optimum_returns
 from benchmarks.measure import Row, make_parser, report
-from benchmarks.peer_learning import learn_peer
-from benchmarks.purejaxrl import PeerConfig
+from benchmarks.pictures import new_figure, save_figure
+from benchmarks.quality import TRAINERS, Job, QualityRun, add_run_flags, choose_settings, run_all, run_row
 from jtf.errors import run_command
-from jtf.known_optimum.markets import TRAIN_BARS, UNSEEN_BARS, KnownOptimumMarket, regime_market
-from jtf_ppo import PPOConfig
 
-
-def curve_row(curve: Curve, optimum: float, level: float) -> Row:
-    """Return the table's line of one trainer; times are blank where the level was not reached."""
-    point = curve.first_at(level * optimum)
-    config = curve.config
-    return {
-        "envs": config.num_envs,
-        "minibatch": config.minibatch_size,
-        "reached": point is not None,
-        "seconds": None if point is None else point.seconds,
-        "without compile": None if point is None else point.seconds - curve.compile_seconds,
-        "compile s": curve.compile_seconds,
-        "steps": (point or curve.final).update * config.batch_size,
-        "best share": curve.best.unseen / optimum,
-        "last second": curve.final.seconds,
-        "steps/s": curve.steps_per_second,
-    }
+PICTURE = Path(__file__).parents[1] / "docs" / "images" / "time_to_quality.png"
+LABELS = {"rows": "jtf, row engine", "samples": "jtf, sample engine", "purejaxrl": "PureJaxRL-style PPO",
+          "rejax": "rejax PPO", "sb3": "Stable-Baselines3 PPO", "cleanrl": "CleanRL-style PPO"}  # fmt: skip
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    gpu = jax.default_backend() == "gpu"
     parser = make_parser(__doc__)
-    choices = ("rows", "samples", "purejaxrl")
-    parser.add_argument("--trainers", nargs="+", choices=choices, default=["rows", "samples"])
-    parser.add_argument("--train-bars", type=int, default=TRAIN_BARS)
-    parser.add_argument("--unseen-bars", type=int, default=UNSEEN_BARS)
-    parser.add_argument("--level", type=float, default=0.9, help="normalised score that counts as reached")
-    parser.add_argument("--max-seconds", type=float, default=75.0, help="limit of one trainer, compile included")
-    parser.add_argument("--bar-envs", type=int, default=8192)
-    parser.add_argument("--sample-envs", type=int, default=1024 if gpu else 64, help="sample engine and peer")
-    parser.add_argument("--bar-minibatch", type=int, default=2048)
-    parser.add_argument("--sample-minibatch", type=int, default=8192 if gpu else 1024, help="sample engine and peer")
-    parser.add_argument("--num-steps", type=int, default=128)
-    parser.add_argument("--bar-updates", type=int, default=12, help="length of the row engine's schedule")
-    parser.add_argument("--sample-updates", type=int, default=300, help="the same, sample engine and peer")
-    parser.add_argument("--bar-validation-interval", type=int, default=1, help="updates")
-    parser.add_argument("--sample-validation-interval", type=int, default=4, help="updates, sample engine and peer")
-    parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[128])
-    parser.add_argument("--update-epochs", type=int, default=10)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--gamma", type=float, default=0.98)
-    parser.add_argument("--gae-lambda", type=float, default=0.95)
-    parser.add_argument("--ent-coef", type=float, default=0.0)
-    parser.add_argument("--feature-noise", type=float, default=0.4, help="the engines; the peer has none")
-    parser.add_argument("--dropout", type=float, default=0.5, help="the engines; the peer has none")
+    parser.add_argument("--trainers", nargs="+", choices=TRAINERS, default=["rows", "purejaxrl"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="each another market and another network")
+    parser.add_argument("--level", type=float, default=0.9, help="normalised score that counts as reached")
+    parser.add_argument("--max-seconds", type=float, default=900.0, help="limit of one run, compile included")
+    parser.add_argument("--picture", type=Path, help=f"PNG of score against seconds, e.g. {PICTURE.name} (matplotlib)")
+    add_run_flags(parser, "time_to_quality_runs.jsonl")
     return parser.parse_args(argv)
-
-
-def run(
-    args: argparse.Namespace, trainer: str, known: KnownOptimumMarket, seed: int, limits: dict[str, float]
-) -> Curve:
-    """Train with one trainer."""
-    common = {
-        "num_steps": args.num_steps,
-        "update_epochs": args.update_epochs,
-        "hidden_sizes": tuple(args.hidden_sizes),
-        "learning_rate": args.learning_rate,
-        "gamma": args.gamma,
-        "gae_lambda": args.gae_lambda,
-        "ent_coef": args.ent_coef,
-    }
-    if trainer != "purejaxrl":
-        return learn_known(known, make_config(args, trainer, seed, common), **limits)
-    minibatches = max(1, args.sample_envs * args.num_steps // args.sample_minibatch)
-    config = PeerConfig(num_envs=args.sample_envs, num_minibatches=minibatches, **common)
-    schedule = {"updates": args.sample_updates, "validation_interval": args.sample_validation_interval}
-    return learn_peer(known, config, seed=seed, **schedule, **limits)
-
-
-def make_config(args: argparse.Namespace, engine: str, seed: int, common: dict[str, Any]) -> PPOConfig:
-    """Return the learner's settings of one engine."""
-    bars = engine == "rows"
-    num_envs = args.bar_envs if bars else args.sample_envs
-    updates = args.bar_updates if bars else args.sample_updates
-    return PPOConfig(
-        engine=engine,
-        total_steps=updates * num_envs * args.num_steps,
-        num_envs=num_envs,
-        minibatch_size=args.bar_minibatch if bars else args.sample_minibatch,
-        validation_interval=args.bar_validation_interval if bars else args.sample_validation_interval,
-        feature_noise=args.feature_noise,
-        dropout=args.dropout,
-        seed=seed,
-        **common,
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
-    rows = []
-    for trainer, seed in product(args.trainers, args.seeds):
-        print(f"{trainer}, seed {seed}: at most {args.max_seconds:g} s", flush=True)
-        known = regime_market(num_bars_for(args.train_bars, args.unseen_bars), seed, unseen_bars=args.unseen_bars)
-        optimum, _ = optimum_returns(known)
-        curve = run(args, trainer, known, seed, {"max_seconds": args.max_seconds, "enough": args.level * optimum})
-        rows.append({"trainer": trainer, "seed": seed, **curve_row(curve, optimum, args.level)})
-    report("time_to_quality", rows, args, ratios(rows))
+    settings = {trainer: choose_settings(trainer) for trainer in args.trainers}
+    jobs = [
+        Job(trainer, seed, settings[trainer], args.level, args.max_seconds, args.train_bars, args.unseen_bars)
+        for trainer, seed in product(args.trainers, args.seeds)
+    ]
+    runs = run_all(jobs, args.cores, args.runs)
+    rows = [run_row(job, run, args.level) for job, run in zip(jobs, runs, strict=True)]
+    details = [{**vars(job), "points": run.points} for job, run in zip(jobs, runs, strict=True)]
+    report("time_to_quality", rows, args, summarise(rows), details)
+    if args.picture is not None:
+        draw(jobs, runs, args)
     return 0
+
+
+def summarise(rows: Sequence[Row]) -> Row:
+    """Return the median seconds of every trainer, and how many times ours the others took, compile excluded."""
+    summary: Row = {}
+    for trainer, runs in by_trainer(rows).items():
+        reached = f"{sum(row['reached'] for row in runs)} of {len(runs)} reached"
+        bound = "" if all(row["reached"] for row in runs) else ", at least"
+        with_compile = median(row["seconds"] or row["last second"] for row in runs)
+        summary[f"{trainer}, {reached}, median seconds{bound}"] = with_compile
+        summary[f"{trainer}, without compile{bound}"] = median(seconds_without_compile(row) for row in runs)
+    return summary | ratios(rows)
+
+
+def seconds_without_compile(row: Row) -> float:
+    """Return the seconds to the level, or to the limit where it was not reached."""
+    return row["without compile"] or row["last second"] - row["compile s"]
 
 
 def ratios(rows: Sequence[Row]) -> Row:
@@ -130,11 +73,9 @@ def ratios(rows: Sequence[Row]) -> Row:
 
     Where a run never arrived its time is the limit it ran into, and the ratio says "at least".
     """
-    seconds = {
-        trainer: median(row["without compile"] or row["last second"] - row["compile s"] for row in runs)
-        for trainer, runs in by_trainer(rows).items()
-    }
-    arrived = {trainer: all(row["reached"] for row in runs) for trainer, runs in by_trainer(rows).items()}
+    runs_of = by_trainer(rows)
+    seconds = {trainer: median(map(seconds_without_compile, runs)) for trainer, runs in runs_of.items()}
+    arrived = {trainer: all(row["reached"] for row in runs) for trainer, runs in runs_of.items()}
     if not arrived.get("rows"):
         return {}
     return {
@@ -145,8 +86,37 @@ def ratios(rows: Sequence[Row]) -> Row:
 
 
 def by_trainer(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Return the rows of every trainer."""
-    return {trainer: [row for row in rows if row["trainer"] == trainer] for trainer in {r["trainer"] for r in rows}}
+    """Return the rows of every trainer, in the order in which they come."""
+    grouped: dict[str, list[Row]] = {}
+    for row in rows:
+        grouped.setdefault(row["trainer"], []).append(row)
+    return grouped
+
+
+def draw(jobs: Sequence[Job], runs: Sequence[QualityRun], args: argparse.Namespace) -> None:
+    """Draw the best score so far against the run's clock, a line a seed."""
+    figure, (axes,) = new_figure(1)
+    colours = {trainer: f"C{index}" for index, trainer in enumerate(args.trainers)}
+    labelled: set[str] = set()
+    for job, run in zip(jobs, runs, strict=True):
+        seconds, best = best_so_far(run)
+        label = None if job.trainer in labelled else LABELS[job.trainer]
+        labelled.add(job.trainer)
+        axes.plot(seconds, best, color=colours[job.trainer], label=label, drawstyle="steps-post", linewidth=1)
+    axes.axhline(args.level, color="grey", linewidth=0.8, linestyle=":")
+    axes.set(xscale="log", xlabel="seconds, compile included", ylabel="best normalised score so far, unseen bars")
+    axes.set_ylim(bottom=0.0)
+    axes.legend(frameon=False)
+    save_figure(figure, args.picture)
+
+
+def best_so_far(run: QualityRun) -> tuple[list[float], list[float]]:
+    """Return the seconds of the scorings and the best score up to each."""
+    best, so_far = [], 0.0
+    for _, score in run.points:
+        so_far = max(so_far, score)
+        best.append(so_far)
+    return [seconds for seconds, _ in run.points], best
 
 
 if __name__ == "__main__":

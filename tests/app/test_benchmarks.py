@@ -1,7 +1,6 @@
 """The benchmarks run end to end at tiny sizes; what compiles long is measured once and shared."""
 
 import json
-import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from benchmarks import (
@@ -19,8 +19,11 @@ from benchmarks import (
     joint_model,
     market_build,
     metrics,
+    peer_search,
     peers,
     pictures,
+    pinned,
+    quality,
     regularisation,
     roofline,
     steps_per_second,
@@ -38,13 +41,26 @@ from benchmarks.floors import (
     rollout_work,
     row_flops,
 )
-from benchmarks.learning import Curve, learn_known, num_bars_for, shared_compilations
+from benchmarks.learning import Curve, Point, known_problem, learn_known, num_bars_for, shared_compilations
 from benchmarks.measure import device_info, device_slug, format_table, measure
-from benchmarks.peer_learning import learn_peer
+from benchmarks.peer import PEERS, Session, dense_row_logits, host_row_logits
 from benchmarks.phases import Phase, epochs_only, measure_phases, resolve_for, start_iteration, synthetic_problem
-from benchmarks.purejaxrl import PeerConfig
-from jtf.errors import run_command
+from benchmarks.pinned import core_groups, run_jobs
+from benchmarks.quality import (
+    OURS,
+    TRAINERS,
+    UNSEARCHED,
+    Job,
+    QualityRun,
+    choose_settings,
+    ours_config,
+    peer_config,
+    run_job,
+    score_logits,
+)
+from jtf.errors import UserError, run_command
 from jtf.known_optimum.markets import regime_market
+from jtf_env.environment import observe, reset_at
 from jtf_ppo import PPOConfig
 from jtf_ppo.learner import make_learner
 
@@ -183,21 +199,37 @@ def test_roofline_prints_every_phases_share_of_its_floor(
     assert [row["share of floor"] for row in rows] == pytest.approx([row["floor s"] / row["seconds"] for row in rows])
 
 
-def test_a_second_benchmark_is_added_to_the_devices_file(curve: Curve, tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time_to_quality, "learn_known", lambda *args, **limits: curve)
-        for label in ("one", "two"):
-            flags = f"--trainers rows --train-bars 300 --unseen-bars 200 --label {label}"
-            time_to_quality.main([*flags.split(), "--out", str(tmp_path)])
+RUN = QualityRun(compile_seconds=10.0, steps=100, steps_per_second=5.0, points=[[11.0, 0.5], [20.0, 0.9], [30.0, 0.8]])
+
+
+def test_a_second_benchmark_is_added_to_the_devices_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(time_to_quality, "run_all", lambda jobs, cores, kept: [RUN] * len(jobs))
+    for label in ("one", "two"):
+        time_to_quality.main(["--trainers", "rows", "--label", label, "--out", str(tmp_path)])
     assert result(tmp_path, "time_to_quality one")["rows"] == result(tmp_path, "time_to_quality two")["rows"]
 
 
-def test_a_level_that_was_not_reached_is_said_so(curve: Curve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(time_to_quality, "learn_known", lambda *args, **limits: curve)
-    flags = "--trainers rows --train-bars 300 --unseen-bars 200 --level 1000"
-    assert time_to_quality.main([*flags.split(), "--out", str(tmp_path)]) == 0
-    row = result(tmp_path, "time_to_quality")["rows"][0]
-    assert (row["reached"], row["seconds"]) == (False, None)
+def test_time_to_quality_says_when_a_level_was_reached_and_when_it_was_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(time_to_quality, "run_all", lambda jobs, cores, kept: [RUN] * len(jobs))
+    for level, expected in (("0.9", (True, 20.0, 10.0)), ("1", (False, None, None))):
+        time_to_quality.main(["--trainers", "rows", "--level", level, "--out", str(tmp_path)])
+        row = result(tmp_path, "time_to_quality")["rows"][0]
+        assert (row["reached"], row["seconds"], row["without compile"]) == expected
+
+
+def test_time_to_quality_draws_the_best_score_so_far_of_every_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(time_to_quality, "run_all", lambda jobs, cores, kept: [RUN] * len(jobs))
+    figures = drawn(time_to_quality, monkeypatch)
+    flags = f"--trainers rows rejax --seeds 0 1 --picture {tmp_path / 'a.png'} --no-write"
+    time_to_quality.main(flags.split())
+    (axes,) = figures[tmp_path / "a.png"].axes
+    assert [list(line.get_ydata()) for line in axes.lines[:4]] == [[0.5, 0.9, 0.9]] * 4
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["jtf, row engine", "rejax PPO"]
 
 
 def test_a_curve_has_a_point_a_validation(curve: Curve) -> None:
@@ -290,30 +322,159 @@ def test_peers_run_the_purejaxrl_style_trainer(tmp_path: Path) -> None:
     assert (row["samples"], row["minibatch"]) == (16, 8)
 
 
-def test_peers_run_stable_baselines3_on_the_gymnasium_adapter(tmp_path: Path) -> None:
-    pytest.importorskip("stable_baselines3")
-    flags = f"{TINY_PEERS} --trainers sb3 --sb3-envs 2 --minibatch-sizes 8 --equal-trainers"
-    assert peers.main([*flags.split(), "--out", str(tmp_path)]) == 0
+@pytest.mark.filterwarnings("ignore")  # Those of other projects' libraries are theirs.
+@pytest.mark.parametrize("peer", ["rejax", "sb3", "cleanrl"])
+def test_peers_run_the_trainers_of_other_libraries(peer: str, tmp_path: Path) -> None:
+    pytest.importorskip("rejax" if peer == "rejax" else "stable_baselines3")
+    flags = f"{TINY_PEERS} --trainers {peer} --{peer}-envs 2 --minibatch-sizes 8 --equal-trainers"
+    with jax.numpy_rank_promotion("allow"):
+        assert peers.main([*flags.split(), "--out", str(tmp_path)]) == 0
     (row,) = result(tmp_path, "peers")["rows"]
     assert (row["samples"], row["steps/s"]) == (8, pytest.approx(8 / row["seconds"]))
 
 
 def test_peers_refuse_minibatches_that_do_not_divide_the_samples(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("gymnax")
     flags = f"{TINY_PEERS} --trainers purejaxrl --purejaxrl-envs 4 --minibatch-sizes 5 --equal-trainers --no-write"
     assert run_command(lambda: peers.main(flags.split())) == 2
     assert "16 samples do not divide into 3 minibatches" in capsys.readouterr().err
 
 
-def test_the_peer_learns_until_its_time_is_up() -> None:
+def test_peers_give_every_trainer_the_same_seconds_for_quality(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    jobs: list[Job] = []
+    monkeypatch.setattr(peers, "run_all", lambda given, cores, kept: jobs.extend(given) or [RUN] * len(given))
+    assert peers.main(["--no-speed", "--quality-seconds", "60", "--out", str(tmp_path)]) == 0
+    assert [row["trainer"] for row in result(tmp_path, "peers quality")["rows"]] == ["rows", *PEERS]
+    assert {(job.level, job.max_seconds) for job in jobs} == {(None, 60.0)}
+
+
+SMALL = {"train_bars": 300, "unseen_bars": 200}
+TINY_SETTINGS = {"num_envs": 4, "num_steps": 8, "update_epochs": 1, "hidden_sizes": [8], "minibatch_size": 16}
+
+
+def test_a_peer_learns_until_its_time_is_up_and_is_scored_after_it() -> None:
     pytest.importorskip("gymnax")
+    run = run_job(Job("purejaxrl", 0, TINY_SETTINGS, None, 1e-9, **SMALL))
+    assert (len(run.points), run.steps) == (1, 32)
+    assert run.points[0][0] == pytest.approx(run.compile_seconds + run.steps / run.steps_per_second)
+
+
+@pytest.mark.parametrize(("level", "iterations"), [(0.0, 1), (0.5, 3), (None, 5)])
+def test_a_peer_ends_at_its_level_or_its_limit_only(
+    level: float | None, iterations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, scores = [0.0], iter([0.1, 0.4, 0.5, 0.3, 0.2, 0.1])
+
+    def iterate() -> None:
+        clock[0] += 10.0
+
+    session = Session(iterate, lambda market: np.zeros((market.num_bars, 8)), 1.0)
+    monkeypatch.setattr(quality.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(quality, "start_peer", lambda *_: session)
+    monkeypatch.setattr(quality, "optimum_returns", lambda known: (1.0, 1.0))
+    monkeypatch.setattr(quality, "score_logits", lambda logits, data: next(scores))
+    run = run_job(Job("purejaxrl", 0, TINY_SETTINGS, level, 51.0, **SMALL))
+    assert [seconds for seconds, _ in run.points] == [11.0, 21.0, 31.0, 41.0, 51.0][:iterations]
+
+
+def test_our_schedule_that_ends_below_the_level_is_followed_by_one_twice_as_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds = iter(range(0, 100, 10))
+    monkeypatch.setattr(quality.time, "perf_counter", lambda: float(next(seconds)))
+    lengths: list[int] = []
+
+    def learn(problem: Any, config: PPOConfig, *, max_seconds: float, enough: float) -> Curve:
+        lengths.append(config.total_steps)
+        score = 0.0 if len(lengths) < 3 else 1e9
+        return Curve((Point(1, 4.0, score, 0.0),), 2.0, config.total_steps, 100.0, config)
+
+    monkeypatch.setattr(quality, "learn", learn)
+    run = run_job(Job("rows", 0, UNSEARCHED["rows"], 0.9, 100.0, **SMALL))
+    assert [length / lengths[0] for length in lengths] == [1, 2, 4]
+    assert [second for second, _ in run.points] == [4.0, 14.0, 24.0]
+    assert run.compile_seconds == 6.0
+
+
+def test_every_unsearched_setting_is_one_its_trainer_takes() -> None:
+    for trainer, settings in UNSEARCHED.items():
+        job = Job(trainer, 0, settings, None, 1.0)
+        config = ours_config(job, 0) if trainer in OURS else peer_config(settings)
+        assert (config.num_envs, config.minibatch_size) == (settings["num_envs"], settings["minibatch_size"])
+    assert tuple(UNSEARCHED) == TRAINERS
+
+
+def test_dense_windows_inside_and_outside_jax_are_those_of_the_environment() -> None:
+    market, params = synthetic_problem(num_bars=400, window=8)
+    weights = np.random.default_rng(0).normal(size=(8 * 58, 3)).astype(np.float32)
+    inside = dense_row_logits(lambda w, x: x.reshape(len(x), -1) @ w)(jnp.asarray(weights), market)
+    outside = host_row_logits(lambda x: x @ weights, market)
+    row = market.num_bars - 1
+    seen = observe(market, reset_at(row, market, params), params)
+    np.testing.assert_allclose(inside, outside, 1e-4, 1e-4)
+    np.testing.assert_allclose(inside[row], seen.reshape(-1) @ weights, 1e-4, 1e-4)
+    assert not np.any(outside[: market.first_bar])
+
+
+def test_a_peers_score_is_the_log_return_that_the_numpy_mirror_earns() -> None:
     known = regime_market(num_bars_for(300, 200), unseen_bars=200)
-    config = PeerConfig(num_envs=4, num_minibatches=2, num_steps=8, update_epochs=1, hidden_sizes=(8,))
-    limits = {"max_seconds": math.inf, "enough": math.inf}
-    curve = learn_peer(known, config, updates=3, validation_interval=2, **limits)
-    assert [point.update for point in curve.points] == [2, 3]
-    assert curve.steps == 3 * 32
-    assert len(learn_peer(known, config, updates=3, validation_interval=1, max_seconds=0.0, enough=1.0).points) == 1
+    data = known_problem(known).validation.data
+    actions = known.optimum_actions(known.unseen)
+    logits = np.eye(8, dtype=np.float32)[actions[-data.market.num_bars :]]
+    earned = known.net_log_return(actions, known.unseen)
+    assert float(score_logits(logits, data)) == pytest.approx(earned, rel=1e-3)
+
+
+ECHO = """
+import json, os, sys
+print("noise")
+print(json.dumps([json.loads(sys.argv[1])["n"], len(os.sched_getaffinity(0))]))
+"""
+
+
+def test_pinned_jobs_run_on_their_cores_and_are_not_run_again(tmp_path: Path) -> None:
+    kept = tmp_path / "new" / "runs.jsonl"
+    jobs = [{"n": 1}, {"n": 2}]
+    assert run_jobs([sys.executable, "-c", ECHO], jobs, 1, kept) == [[1, 1], [2, 1]]
+    assert run_jobs([sys.executable, "-c", "raise SystemExit(3)"], jobs[::-1], 1, kept) == [[2, 1], [1, 1]]
+
+
+def test_a_pinned_job_that_fails_is_said_and_what_was_done_before_is_kept(tmp_path: Path) -> None:
+    kept = tmp_path / "runs.jsonl"
+    run_jobs([sys.executable, "-c", ECHO], [{"n": 1}], 1, kept)
+    with pytest.raises(UserError, match="failed: no such market"):
+        run_jobs([sys.executable, "-c", "raise SystemExit('no such market')"], [{"n": 1}, {"n": 2}], 1, kept)
+    assert run_jobs([sys.executable, "-c", ECHO], [{"n": 1}], 1, kept) == [[1, 1]]
+
+
+def test_pinned_jobs_never_share_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pinned.os, "sched_getaffinity", lambda _: {3, 0, 1, 5, 7})
+    assert core_groups(2) == [[0, 1], [3, 5]]
+    with pytest.raises(UserError, match=r"--cores 6 is outside 1\.\.5"):
+        core_groups(6)
+
+
+def test_the_search_writes_the_setting_that_reaches_the_level_soonest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    third = peer_search.candidates("rejax", 4)[2]
+    never = replace(RUN, points=[[11.0, 0.7]])
+    monkeypatch.setattr(
+        peer_search, "run_all", lambda jobs, cores, kept: [RUN if job.settings == third else never for job in jobs]
+    )
+    found = tmp_path / "found.json"
+    assert peer_search.main(["--trainers", "rejax", "--settings", "4", "--found", str(found)]) == 0
+    assert choose_settings("rejax", found) == third
+    assert choose_settings("sb3", found) == UNSEARCHED["sb3"]
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_every_setting_of_a_search_is_another_and_one_its_trainer_takes(trainer: str) -> None:
+    settings = peer_search.candidates(trainer, 12)
+    assert settings[0] == UNSEARCHED[trainer]
+    assert len({json.dumps(one, sort_keys=True) for one in settings}) == 12
+    for one in settings:
+        config = ours_config(Job(trainer, 0, one, None, 1.0), 0) if trainer in OURS else peer_config(one)
+        assert config.minibatch_size == one["minibatch_size"]
 
 
 def test_time_to_quality_is_at_least_the_limit_where_the_peer_never_arrived() -> None:
@@ -346,7 +507,7 @@ def test_peers_name_a_missing_library_and_the_remedy(
 def test_benchmarks_import_where_only_the_engines_libraries_are_installed() -> None:
     # Not rich: flax itself needs it.
     absent = ["tyro", "pyarrow", "exchange_calendars", "safetensors", "tensorboardX"]
-    absent += ["gymnasium", "gymnax", "matplotlib", "torch", "stable_baselines3"]
+    absent += ["gymnasium", "gymnax", "matplotlib", "torch", "stable_baselines3", "rejax"]
     program = f"""
 import importlib, sys
 sys.modules.update(dict.fromkeys({absent!r}))
