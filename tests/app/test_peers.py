@@ -46,7 +46,6 @@ def test_a_peer_earns_after_costs_on_unseen_bars(peer: str) -> None:
     validation = problem.validation.data.market
     actions = np.zeros(known.natural.num_bars, np.int32)
     actions[-validation.num_bars :] = session.row_logits(validation).argmax(axis=1)
-    print("SCORE", peer, known.normalised_score(actions))
     assert known.normalised_score(actions) > 0.3
 
 
@@ -74,5 +73,4 @@ def test_rejax_trains_and_evaluates_by_itself(algorithm: str) -> None:
     state, (lengths, returns) = jax.jit(lambda trainer, key: trainer.train(key))(trainer, jax.random.key(0))
     assert state.global_step >= STEPS
     assert np.all(lengths <= env.default_params.max_steps_in_episode)
-    print("RET", algorithm, returns.mean(), returns.std(), lengths.mean())
     assert returns.mean() > 0.0
