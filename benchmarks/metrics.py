@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         timed("cross and foresight", partial(further_backtests, market, PARAMS, short), args.repeats),
         timed(
             "100 random timings",
-            partial(random_timing, traded, market, PARAMS, short, bars.bars_per_year),
+            partial(random_timing, traded, market, PARAMS, short),
             min(2, args.repeats),
         ),
     ]

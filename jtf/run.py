@@ -35,11 +35,11 @@ from jtf.results.run_directory import (
     read_config,
     read_summary,
     run_lock,
-    trial_sharpes,
     write_atomically,
     write_json,
 )
 from jtf.results.tables import add_member_equity
+from jtf.results.trials import trial_sharpes
 from jtf.results.verdict import Evidence, judge
 from jtf.splits import SplitConfig
 from jtf.task import (
@@ -282,12 +282,13 @@ def conclude(task: Task, result: TrainResult, directory: Path, started: float) -
         measured = replace(measured, curves=add_member_equity(measured.curves, equity))
     luck = luck_on_test(task, measured, directory)
     evidence = Evidence(
+        held_sharpe=measured.baselines["test"]["buy_and_hold"].sharpe,
         synthetic=task.synthetic,
         smoke=task.learner.total_steps <= MODE_STEPS["smoke"],
         deflated_sharpe=luck.deflated_sharpe,
-        random_return=measured.random.total_return["p95"],
+        random_return=measured.random.percentile(95),
     )
-    verdict = judge(measured.metrics, measured.baselines["test"], evidence)
+    verdict = judge(measured.metrics, evidence)
     lost = [
         f"Member {seed} diverged and is not part of the ensemble." for seed in task.seeds if seed not in policy.seeds
     ]
@@ -306,9 +307,9 @@ def conclude(task: Task, result: TrainResult, directory: Path, started: float) -
 
 
 def luck_on_test(task: Task, measured: Measured, directory: Path) -> SharpeLuck:
-    """Return the luck in the test segment's Sharpe ratio among the finished runs of this symbol that lie beside it."""
+    """Return the luck in the test segment's Sharpe ratio among the trials of this symbol on disk."""
     curve = measured.curves.loc[measured.curves["segment"] == "test", "equity"].to_numpy()
-    trials = [*trial_sharpes(directory), measured.metrics["test"].sharpe or 0.0]
+    trials = [*trial_sharpes(directory, task.config.symbol), measured.metrics["test"].sharpe or 0.0]
     return sharpe_luck(bar_returns(curve), task.bars.bars_per_year, trials)
 
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import tyro
 from rich.console import Console
 
-from jtf.config import RunConfig, parse_new
-from jtf.console import Terminal
+from jtf.config import MODE_STEPS, RunConfig, parse_new
+from jtf.console import Terminal, print_verdict
 from jtf.errors import EXIT_INTERRUPTED, run_command
 from jtf.experiment.cells import plan_cells
 from jtf.experiment.executor import LocalExecutor
@@ -19,8 +19,10 @@ from jtf.experiment.experiment import Experiment, results, run_experiment
 from jtf.experiment.progress import ExperimentTable
 from jtf.experiment.stitched import STITCHED, Stitched, stitch, stitched_record
 from jtf.experiment.tables import print_walkforward
+from jtf.results.folds import FoldsJudged, judge_folds
 from jtf.results.results import RunResult
 from jtf.results.run_directory import SUMMARY, read_summary, write_atomically, write_json
+from jtf.results.trials import trial_sharpes
 from jtf.splits import walk_forward
 from jtf.task import load_symbol
 from jtf.train import StopRequest
@@ -71,13 +73,19 @@ def run(argv: Sequence[str] | None, console: Console) -> int:
         console.print(f"{len(failed)} of {len(cells)} folds failed; the same command tries them again.", style="bold")
         return EXIT_FAILED
     found = results(experiment)
-    summary = write(experiment, found, stitch(found, data.bars.bars_per_year))
+    smoke = cells[0].config.ppo.total_steps <= MODE_STEPS["smoke"]
+    trials = trial_sharpes(experiment.directory, config.symbol)
+    judged = judge_folds(found, data.bars.bars_per_year, trials, smoke=smoke)
+    summary = write(experiment, found, stitch(found, data.bars.bars_per_year), judged)
     print_walkforward(console, summary)
+    print_verdict(console, judged.verdict)
     console.print(f"walk-forward: {experiment.directory}", soft_wrap=True, highlight=False)
     return 0
 
 
-def write(experiment: Experiment, found: Sequence[RunResult], stitched: Stitched) -> dict[str, Any]:
+def write(
+    experiment: Experiment, found: Sequence[RunResult], stitched: Stitched, judged: FoldsJudged
+) -> dict[str, Any]:
     """Write the stitched curve, and last the summary, which is returned."""
     parquet = io.BytesIO()
     stitched.curves.to_parquet(parquet, index=False)
@@ -86,6 +94,8 @@ def write(experiment: Experiment, found: Sequence[RunResult], stitched: Stitched
         "status": "finished",
         "kind": experiment.kind,
         "name": experiment.name,
+        "symbol": found[0].symbol,
+        **asdict(judged),
         "folds": [fold_record(result) for result in found],
         "stitched": stitched_record(stitched),
     }

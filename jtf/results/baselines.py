@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from jtf.known_optimum.programme import foresight_actions
-from jtf.results.metrics import sharpe, total_return
+from jtf.results.metrics import total_return
 from jtf.splits import Segment
 from jtf_env.actions import BUY_75, CLOSE, HOLD, LEVELS, SELL_75
 from jtf_env.mirror.backtest import Backtest, Fill, replay, run_backtest
@@ -133,12 +133,14 @@ def _until_ruin(backtest: Backtest) -> Backtest:
 
 @dataclass(frozen=True)
 class RandomTiming:
-    """What the positions of a policy earn at random times: percentiles ``p05 p25 p50 p75 p95`` over the draws."""
+    """What the positions of a policy earn at random times."""
 
-    draws: int
-    total_return: dict[str, float]
-    sharpe: dict[str, float] | None
-    """Annualised; None where it is undefined in any draw (nothing was ever held)."""
+    total_returns: tuple[float, ...]
+    """One a draw, in the order they were drawn."""
+
+    def percentile(self, percent: float) -> float:
+        """Return a percentile (0..100) of the total returns."""
+        return float(np.percentile(self.total_returns, percent))
 
 
 def random_timing(
@@ -146,7 +148,6 @@ def random_timing(
     market: Market,
     params: EnvParams,
     segment: Segment,
-    bars_per_year: float,
     *,
     draws: int = RANDOM_DRAWS,
     seed: int = 0,
@@ -162,14 +163,5 @@ def random_timing(
     rng = np.random.default_rng(seed)
     offsets = rng.choice(steps, draws, replace=steps < draws)
     plain = without_stops(params)
-    equities = [trade_levels(market, np.roll(held, offset), plain, segment).equity for offset in offsets.tolist()]
-    ratios = [ratio for equity in equities if (ratio := sharpe(equity, bars_per_year)) is not None]
-    return RandomTiming(
-        draws=draws,
-        total_return=_percentiles([total_return(equity) for equity in equities]),
-        sharpe=_percentiles(ratios) if len(ratios) == draws else None,
-    )
-
-
-def _percentiles(values: list[float]) -> dict[str, float]:
-    return {f"p{percent:02d}": float(np.percentile(values, percent)) for percent in (5, 25, 50, 75, 95)}
+    moved = (trade_levels(market, np.roll(held, offset), plain, segment) for offset in offsets.tolist())
+    return RandomTiming(tuple(total_return(one.equity) for one in moved))

@@ -47,22 +47,6 @@ def read_summary(run: Path) -> dict[str, Any]:
     return _read_json(run / SUMMARY, run, ("status",))
 
 
-def trial_sharpes(run: Path) -> list[float]:
-    """Return the annualised test Sharpe ratio of every other finished run that lies beside `run`; undefined ones are 0.
-
-    Each is a trial: its test segment was looked at.
-    """
-    found = []
-    for path in sorted(run.parent.glob(f"*/{SUMMARY}")):
-        try:
-            metrics = read_summary(path.parent).get("metrics") or {}
-        except UserError:
-            continue  # It is no finished run.
-        if path.parent != run and "test" in metrics:
-            found.append(metrics["test"].get("sharpe") or 0.0)
-    return found
-
-
 def last_checkpoint(run: Path) -> Path | None:
     """Return the newest whole checkpoint of a run, None where there is none."""
     folder = run / CHECKPOINTS

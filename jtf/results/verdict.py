@@ -1,5 +1,6 @@
 """The verdict on a run: APPROVED, REVIEW or DROP, with reasons a person can check against the numbers. No JAX."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,6 +43,8 @@ class Thresholds:
 class Evidence:
     """What a verdict rests on beside the metrics of the segments."""
 
+    held_sharpe: float | None = None
+    """Sharpe ratio of buying and holding the test segment; None where it is undefined."""
     synthetic: bool = False
     """Whether the bars are SYNTHETIC."""
     smoke: bool = False
@@ -100,13 +103,8 @@ class Condition:
         return f"{self.name} {value} {FAILS[self.relation]} {limit}{of}."
 
 
-def judge(
-    metrics: dict[str, Metrics],
-    baselines: dict[str, Metrics],
-    evidence: Evidence,
-    thresholds: Thresholds = Thresholds(),
-) -> Verdict:
-    """Return the verdict on ``metrics[segment]``, the test segment against `baselines` of the same bars.
+def judge(metrics: Mapping[str, Metrics], evidence: Evidence, thresholds: Thresholds = Thresholds()) -> Verdict:
+    """Return the verdict on ``metrics[segment]`` of train, validation and test.
 
     A metric that is undefined (None) fails the conditions that need it, but for the profit factor of a test segment
     without a losing trade. Neither synthetic bars nor a smoke test ever earn APPROVED.
@@ -117,7 +115,7 @@ def judge(
         failures.insert(0, f"Only {test.num_trades} trades closed on test, fewer than {thresholds.drop_num_trades}.")
     if failures:
         return Verdict("DROP", tuple(failures))
-    doubts = _failed(_approve_conditions(metrics, baselines, evidence, thresholds))
+    doubts = _failed(_approve_conditions(metrics, evidence, thresholds))
     if test.num_trades < thresholds.approve_num_trades:
         doubts.append(_few_trades(test, thresholds.approve_num_trades))
     if evidence.smoke:
@@ -147,15 +145,9 @@ def _drop_conditions(test: Metrics, limits: Thresholds) -> list[Condition]:
     ]
 
 
-def _approve_conditions(
-    metrics: dict[str, Metrics], baselines: dict[str, Metrics], evidence: Evidence, limits: Thresholds
-) -> list[Condition]:
-    test, validation, train, held = (
-        metrics["test"],
-        metrics["validation"],
-        metrics["train"],
-        baselines["buy_and_hold"].sharpe,
-    )
+def _approve_conditions(metrics: Mapping[str, Metrics], evidence: Evidence, limits: Thresholds) -> list[Condition]:
+    test, validation, train = metrics["test"], metrics["validation"], metrics["train"]
+    held = evidence.held_sharpe
     conditions = [
         Condition("Test Sharpe", test.sharpe, "at least", limits.approve_sharpe),
         Condition("Test drawdown", test.max_drawdown, "at most", limits.approve_max_drawdown, percent=True),

@@ -144,7 +144,7 @@ def test_foresight_pays_a_full_flip_only_for_a_move_that_earns_it():
 
 def timing(levels, market, params=PARAMS, **more):
     own = baselines.trade_levels(market, levels, params, whole(market))
-    return own, baselines.random_timing(own, market, params, whole(market), 6_552.0, **more)
+    return own, baselines.random_timing(own, market, params, whole(market), **more)
 
 
 def test_random_timing_keeps_the_turnover_but_for_the_seam():
@@ -163,9 +163,9 @@ def test_good_timing_is_above_the_95th_percentile_and_its_reverse_below_the_5th(
     best = baselines.further_backtests(market, PARAMS, whole(market))["perfect_foresight"].levels[1:]
     free = replace(PARAMS, fee=0.0, slippage=0.0)
     own, drawn = timing(best, market, free)
-    assert own.equity[-1] / 1_000 - 1 > drawn.total_return["p95"]
+    assert own.equity[-1] / 1_000 - 1 > drawn.percentile(95)
     own, drawn = timing(-best, market, free)
-    assert own.equity[-1] / 1_000 - 1 < drawn.total_return["p05"]
+    assert own.equity[-1] / 1_000 - 1 < drawn.percentile(5)
 
 
 def test_random_positions_lie_anywhere_in_their_distribution():
@@ -174,15 +174,15 @@ def test_random_positions_lie_anywhere_in_their_distribution():
         market = mirror(random_prices(200, seed))
         levels = np.repeat(np.random.default_rng(seed).integers(-4, 5, 20), 10)[: len(whole(market)) - 1]
         own, drawn = timing(levels, market, draws=50)
-        below.append(own.equity[-1] / 1_000 - 1 < drawn.total_return["p50"])
+        below.append(own.equity[-1] / 1_000 - 1 < drawn.percentile(50))
     # Binomial with p = 1/2: 40 draws lie within 0.5 +- 3 * 0.079.
     assert np.mean(below) == pytest.approx(0.5, abs=0.24)
 
 
-def test_of_nothing_held_random_timing_earns_nothing_and_has_no_sharpe():
+def test_of_nothing_held_random_timing_earns_nothing():
     market = mirror(random_prices(50, 8))
     _, drawn = timing(np.zeros(len(whole(market)) - 1, int), market, draws=5)
-    assert set(drawn.total_return.values()) == {0.0} and drawn.sharpe is None
+    assert drawn.total_returns == (0.0,) * 5
 
 
 def test_the_same_seed_draws_the_same_times():

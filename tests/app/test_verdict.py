@@ -13,14 +13,12 @@ GOOD = Metrics(
     total_return=0.3, sharpe=2.0, sortino=3.0, max_drawdown=0.1, profit_factor=1.5, win_rate=0.5, num_trades=100,
     exposure=0.6, open_position=0.0, traded_share=0.2, hold_share=0.3, direction_accuracy=0.52,
 )  # fmt: skip
-HELD = replace(GOOD, **{"sharpe": 0.5, "total_return": 0.1})
-FLAT = replace(GOOD, **{"sharpe": None, "total_return": 0.0, "num_trades": 0})
-SOLID = Evidence(deflated_sharpe=0.99, random_return=0.1)
+SOLID = Evidence(held_sharpe=0.5, deflated_sharpe=0.99, random_return=0.1)
 
 
 def verdict(test: dict | None = None, evidence: dict | None = None, **segments: Metrics):
     metrics = {"train": GOOD, "validation": GOOD, "test": replace(GOOD, **(test or {}))} | segments
-    return judge(metrics, {"buy_and_hold": HELD, "flat": FLAT}, replace(SOLID, **(evidence or {})))
+    return judge(metrics, replace(SOLID, **(evidence or {})))
 
 
 def test_a_policy_past_every_threshold_is_approved():
@@ -107,8 +105,7 @@ def test_a_wide_gap_to_training_is_for_review():
 
 
 def test_not_beating_buy_and_hold_is_for_review():
-    metrics = {name: GOOD for name in ("train", "validation", "test")}
-    assert judge(metrics, {"buy_and_hold": replace(GOOD, **{"sharpe": 2.5})}, SOLID).status == "REVIEW"
+    assert verdict(evidence={"held_sharpe": 2.5}).status == "REVIEW"
 
 
 def test_a_profit_factor_that_is_undefined_for_lack_of_losses_is_no_doubt():

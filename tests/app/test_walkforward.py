@@ -67,6 +67,21 @@ def test_every_fold_is_a_run_and_the_ensemble_is_stitched_from_their_test_bars(f
     assert summary["stitched"]["metrics"]["equity"]["total_return"] == pytest.approx(growth - 1, abs=1e-12)
 
 
+def test_the_folds_are_judged_together(finished):
+    summary = json.loads((only(finished / "walkforward") / "summary.json").read_text())
+    runs = [jtf.read_result(part["run"]) for part in summary["folds"]]
+    whole = summary["stitched"]["metrics"]["equity"]
+    assert summary["metrics"]["test"]["total_return"] == pytest.approx(whole["total_return"], abs=1e-9)
+    assert summary["metrics"]["test"]["max_drawdown"] == pytest.approx(whole["max_drawdown"], abs=1e-9)
+    assert summary["metrics"]["test"]["num_trades"] == sum(run.metrics["test"].num_trades for run in runs)
+    assert summary["verdict"]["status"] in ("REVIEW", "DROP") and summary["luck"]["num_trials"] == 1
+
+
+def test_a_cell_counts_no_other_trial(finished):
+    summary = json.loads((only(finished / "walkforward") / "summary.json").read_text())
+    assert {jtf.read_result(part["run"]).luck.num_trials for part in summary["folds"]} == {1}
+
+
 def test_a_bar_is_tested_in_one_fold_and_none_before_it_was_trained_or_selected_on(finished):
     summary = json.loads((only(finished / "walkforward") / "summary.json").read_text())
     ends = [(part["segments"]["validation"]["end"], part["segments"]["test"]["start"]) for part in summary["folds"]]
