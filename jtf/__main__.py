@@ -9,6 +9,7 @@ VERBS = {
     "train": "train one policy for one symbol; validate, backtest and save it",
     "backtest": "replay a trained policy on the NumPy mirror over any span of bars",
     "walkforward": "train fold after fold and judge the bars that none had seen",
+    "compare": "tell whether two runs or walk-forwards differ beyond chance",
     "runs": "list, show and remove what is on disk",
     "selftest": "train in markets whose best policy is known and print the share of it reached",
 }

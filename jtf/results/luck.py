@@ -214,7 +214,18 @@ def bootstrap_interval(
     confidence: float = 0.95,
     block_length: int | None = None,
 ) -> Interval:
-    """Return the percentile interval of ``statistic(returns)`` by the stationary bootstrap (Politis and Romano 1994).
+    """Return the percentile interval of ``statistic(returns)``; the arguments are those of `bootstrap_values`."""
+    return percentile_interval(bootstrap_values(returns, statistic, seed, draws, block_length), confidence)
+
+
+def bootstrap_values(
+    returns: np.ndarray,
+    statistic: Callable[[np.ndarray], float],
+    seed: int = 0,
+    draws: int = 1_000,
+    block_length: int | None = None,
+) -> np.ndarray:
+    """Return ``[draws]`` values of ``statistic(returns)`` by the stationary bootstrap (Politis and Romano 1994).
 
     Parameters
     ----------
@@ -227,10 +238,15 @@ def bootstrap_interval(
     from arch.bootstrap import StationaryBootstrap, optimal_block_length
 
     if block_length is None:
-        lengths = optimal_block_length(returns)["stationary"].to_numpy()
+        with np.errstate(invalid="ignore"):  # Returns that never move, e.g. of an account without a trade, have none.
+            lengths = optimal_block_length(returns)["stationary"].to_numpy()
         block_length = round(float(np.nanmax(lengths, initial=1.0)))
     bootstrap = StationaryBootstrap(block_length, returns, seed=np.random.default_rng(seed))
-    values = bootstrap.apply(lambda drawn: np.asarray(statistic(drawn)), draws)
+    return bootstrap.apply(lambda drawn: np.asarray(statistic(drawn)), draws)[:, 0]
+
+
+def percentile_interval(values: np.ndarray, confidence: float = 0.95) -> Interval:
+    """Return the interval that holds the middle share `confidence` of ``values [draws]``."""
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(low), float(high))
 
