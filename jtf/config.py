@@ -157,6 +157,8 @@ class RunConfig:
     """Calendar, costs and shorting. Default: as the symbol is spelled; BTC-USD, BTC/USD, BTCUSD, SOLUSDC are crypto."""
     extended_hours: bool = False
     """Keep bars outside regular hours; otherwise they are dropped and counted."""
+    compile_cache: bool = True
+    """Keep compiled programs in the user's cache directory, so that the next start of the same sizes is quicker."""
     allow_jumps: bool = False
     """Use bars although a price jumps (an unadjusted split) or spikes (a bad tick) by over 35 %, crypto 50 %."""
     ppo: LearnerConfig = field(default_factory=LearnerConfig)
@@ -164,7 +166,7 @@ class RunConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
 
 
-RESUMABLE_CHANGES = ("data", "out", "resume", "continue_from", "config")
+RESUMABLE_CHANGES = ("data", "out", "resume", "continue_from", "config", "compile_cache")
 """Flags that may differ on --resume: where things lie (data are compared by hash)."""
 LENGTH_FLAGS = {"--mode", "--total-steps", "--ppo.total-steps"}
 """Flags that make a run of stored settings another length, so that what follows from the length is chosen anew."""

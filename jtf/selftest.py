@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jtf.compile_cache import use_compile_cache
 from jtf.errors import run_command
 from jtf.flags import parse_flags
 from jtf.known_optimum.checks import FULL, SHORT, CheckResult, run_check
@@ -22,6 +23,8 @@ class SelftestConfig:
     """Print the results as JSON instead of a table."""
     full: bool = False
     """All checks over five seeds instead of the short ones over one."""
+    compile_cache: bool = True
+    """Keep compiled programs in the user's cache directory, so that the next start is quicker."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(config: SelftestConfig) -> int:
     """Run the checks, print the results, return 1 if any was failed."""
+    if config.compile_cache:
+        use_compile_cache()
     checks, seeds = (FULL, range(5)) if config.full else (SHORT, range(1))
     results = []
     if not config.json:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jtf.compile_cache import use_compile_cache
 from jtf.config import RunConfig, config_to_dict, env_params, learner_config, run_layout
 from jtf.data import BARS_SETTINGS, bars_sha256, load_bars
 from jtf.data.check import bars_record, notes_on_bars, refuse_bars
@@ -108,6 +109,8 @@ def prepare(config: RunConfig, bars: Bars | None = None) -> Task:
 
 def load_symbol(config: RunConfig, bars: Bars | None = None) -> SymbolData:
     """Load (unless `bars` are given) and check the bars of a run; raises a user's mistakes."""
+    if config.compile_cache:
+        use_compile_cache()
     layout = run_layout(config)
     if bars is None:
         bars = load_run_bars(config)

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -276,44 +278,54 @@ class Run:
 def _compile(
     learner: Learner, group: Group, data: PyTree, validation: Validation | None, devices: Sequence[jax.Device]
 ) -> Programs:
+    """Compile the update and the validation of a group, side by side; nothing where this process has done it before."""
     started = time.perf_counter()
     size = len(group.hyper.gamma)
-    spread = devices[:1] if size == 1 else devices
+    spread = tuple(devices[:1] if size == 1 else devices)
+    mask = jnp.ones(size, jnp.bool_)
+    lowered = [_update_program(learner, size, spread).lower(group.state, group.hyper, mask, data)]
+    if validation is not None:
+        program = _validation_program(learner, validation.run, size, spread)
+        lowered.append(program.lower(group.state.params, validation.data))
+    with ThreadPoolExecutor(len(lowered)) as pool:
+        update, *checks = pool.map(lambda program: program.compile(), lowered)
+    seconds = time.perf_counter() - started
+
+    def update_group(*arguments: Any) -> Any:
+        state, metrics = update(*arguments)
+        # Arrays without elements come back replicated, and the program refuses them so.
+        return (spread_members(state, spread) if len(spread) > 1 else state), metrics
+
+    def validate(params: nnx.State) -> list[Metrics]:
+        assert validation is not None
+        values = jax.device_get(checks[0](params, validation.data))
+        return [{name: float(value[index]) for name, value in values.items()} for index in range(size)]
+
+    return Programs(update_group, validate if checks else None, seconds)
+
+
+# The same function again: `jax.jit` then finds what it traced and compiled for arguments of the same shapes.
+@lru_cache(maxsize=32)
+def _update_program(learner: Learner, size: int, devices: tuple[jax.Device, ...]) -> Any:
+    """Return the jitted update of `size` members: ``(state, hyper, active, data) -> (state, metrics)``."""
 
     def update(state: TrainState, hyper: Hyper, active: Any, data: PyTree) -> Any:
         after, metrics = learner.update(state, hyper, data)
         return (after if size == 1 else select_members(active, after, state)), metrics
 
-    mapped = jax.jit(over_members(update, spread, size // len(spread)), donate_argnums=0)
-    mask = jnp.ones(size, jnp.bool_)
-    compiled = mapped.lower(group.state, group.hyper, mask, data).compile()
-    validate = _compile_validation(learner, group, validation, spread) if validation is not None else None
-    seconds = time.perf_counter() - started
-
-    def update_group(*arguments: Any) -> Any:
-        state, metrics = compiled(*arguments)
-        # Arrays without elements come back replicated, and the program refuses them so.
-        return (spread_members(state, spread) if len(spread) > 1 else state), metrics
-
-    return Programs(update_group, validate, seconds)
+    return jax.jit(over_members(update, devices, size // len(devices)), donate_argnums=0)
 
 
-def _compile_validation(
-    learner: Learner, group: Group, validation: Validation, devices: Sequence[jax.Device]
-) -> Callable[[nnx.State], list[Metrics]]:
-    size = len(group.hyper.gamma)
+@lru_cache(maxsize=32)
+def _validation_program(
+    learner: Learner, check: Callable[..., dict[str, jax.Array]], size: int, devices: tuple[jax.Device, ...]
+) -> Any:
+    """Return the jitted validation of `size` members: ``(params, data) -> metrics``."""
 
     def run(params: nnx.State, data: PyTree) -> dict[str, jax.Array]:
-        return validation.run(learner.evaluate(params), data)
+        return check(learner.evaluate(params), data)
 
-    mapped = over_members(run, devices, size // len(devices))
-    program = jax.jit(mapped).lower(group.state.params, validation.data).compile()
-
-    def validate(params: nnx.State) -> list[Metrics]:
-        values = jax.device_get(program(params, validation.data))
-        return [{name: float(value[index]) for name, value in values.items()} for index in range(size)]
-
-    return validate
+    return jax.jit(over_members(run, devices, size // len(devices)))
 
 
 def _restored(store: CheckpointStore, groups: list[Group], devices: Sequence[jax.Device]) -> list[Group]:

@@ -1,12 +1,20 @@
 """Shared fixtures: strict JAX settings and the real bars that lie beside the project."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Here and in the processes that tests start: nothing may go into the user's own cache.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jtf-tests-")
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 REAL_DATA = Path(os.environ.get("JTF_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -424,3 +424,25 @@ def test_the_table_is_an_argument_and_never_a_constant_of_the_program():
     state, update = fresh_state(ENV, TABLE, CONFIG), make_learner(ENV, CONFIG).update
     constants = jax.make_jaxpr(update)(state, make_hyper(CONFIG), TABLE).consts
     assert sum(np.size(constant) for constant in constants) < 100
+
+
+def test_a_second_training_of_the_same_shapes_traces_nothing():
+    traced = []
+
+    def step(bits, rows, action, data):
+        traced.append("step")
+        return ENV.step(bits, rows, action, data)
+
+    def check(policy, table):
+        traced.append("check")
+        return wandering(policy, table)
+
+    env, config = replace(ENV, step=step), configured("rows", validation_interval=1)
+    run(config, env=env, validation=Validation(check, HELD_OUT))
+    assert {"step", "check"} == set(traced)
+    traced.clear()
+    other = replace(config, seed=5, learning_rate=2e-3, total_steps=64)
+    run(other, make_rows(60, 41), env=env, validation=Validation(check, make_rows(60, 42)))
+    assert not traced
+    run(replace(other, num_envs=8), env=env, validation=Validation(check, HELD_OUT))
+    assert "step" in traced, "other shapes are another program"
