@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jtf.known_optimum.programme import foresight_actions
 from jtf.results.metrics import total_return
 from jtf.splits import Segment
 from jtf_env.actions import BUY_75, CLOSE, HOLD, LEVELS, SELL_75
@@ -41,6 +40,8 @@ def baseline_backtests(market: Market, params: EnvParams, segment: Segment) -> d
 
 def further_backtests(market: Market, params: EnvParams, segment: Segment) -> dict[str, Backtest]:
     """Return the backtests of ``moving_average_cross`` and ``perfect_foresight`` over a segment."""
+    from jtf.known_optimum.programme import foresight_actions  # It needs scipy, which whoever reads a result does not.
+
     plain, rows = without_stops(params), slice(segment.start, segment.stop)
     cross = cross_levels(market.close, params.allow_short)[segment.start : segment.stop - 1]
     foresight = np.full(market.num_bars, HOLD)

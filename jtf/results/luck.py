@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from jtf.errors import UserError
 
@@ -64,6 +63,8 @@ def probabilistic_sharpe(
 
     ``Phi((SR - SR*) sqrt(T - 1) / sqrt(1 - skewness SR + (kurtosis - 1) / 4 SR^2))``: Bailey and Lopez de Prado 2012.
     """
+    from scipy.special import ndtr  # Here and below: whoever only reads a result need not wait for scipy.
+
     error = np.sqrt(sharpe_variance(sharpe, skewness, kurtosis) / (np.asarray(count) - 1.0))
     return ndtr((np.asarray(sharpe) - benchmark) / error)
 
@@ -75,6 +76,8 @@ def minimum_track_record(
 
     Bailey and Lopez de Prado 2012. None where `sharpe` is not above `benchmark`: no number is enough.
     """
+    from scipy.special import ndtri
+
     if sharpe <= benchmark:
         return None
     variance = float(sharpe_variance(sharpe, skewness, kurtosis))
@@ -87,6 +90,8 @@ def expected_maximum_sharpe(deviation: np.ndarray | float, num_trials: int) -> n
     `deviation` is the standard deviation of the trials' Sharpe ratios. Bailey and Lopez de Prado 2014, "The deflated
     Sharpe ratio"; 0 for a single trial.
     """
+    from scipy.special import ndtri
+
     if num_trials < 2:
         return np.zeros_like(deviation, dtype=np.float64)
     ordinary, extreme = ndtri(1.0 - 1.0 / num_trials), ndtri(1.0 - 1.0 / (num_trials * math.e))

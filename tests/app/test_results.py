@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -270,6 +272,11 @@ def test_a_segment_measured_alone_is_the_segment_of_a_run(result, policy, market
 def test_results_are_exported_by_the_package(written):
     found = jtf.read_result(Path(written.directory))
     assert isinstance(found, jtf.RunResult) and isinstance(found, RunResult)
+
+
+def test_reading_a_result_imports_neither_jax_nor_scipy():
+    code = "import sys, jtf.results.results; sys.exit(bool({'jax', 'scipy', 'arch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_every_column_of_the_files_is_documented(written):
