@@ -11,6 +11,7 @@ VERBS = {
     "walkforward": "train fold after fold and judge the bars that none had seen",
     "compare": "tell whether two runs or walk-forwards differ beyond chance",
     "runs": "list, show and remove what is on disk",
+    "report": "draw a finished run as one HTML page, its JSON twin and pictures",
     "selftest": "train in markets whose best policy is known and print the share of it reached",
 }
 

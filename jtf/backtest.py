@@ -21,6 +21,7 @@ from jtf.errors import UserError, run_command
 from jtf.flags import errors_name_flags, parse_flags
 from jtf.models.policy import Policy
 from jtf.models.policy_file import FILE_NAME, load_policy
+from jtf.report import write_report
 from jtf.results.provenance import Spans, shares_text
 from jtf.results.results import RunResult, measure, write_results
 from jtf.results.run_directory import BACKTESTS, BEST, read_config
@@ -50,6 +51,8 @@ class BacktestConfig:
     """Accept bars with jumps and bad ticks, as in training. A run that was trained with it needs it no more."""
     name: str | None = None
     """Name of the folder under RUN/backtests. Default: the segment, or the span."""
+    report: bool = True
+    """Write report.html, the page of the backtest, at the end."""
 
 
 def backtest(
@@ -187,7 +190,10 @@ def run_from_args(argv: Sequence[str] | None) -> None:
         )
     folder = config.run / BACKTESTS / (config.name or default_name(config, result))
     folder.mkdir(parents=True, exist_ok=True)
-    say(Terminal(), write_results(folder, result))
+    console = Terminal()
+    say(console, write_results(folder, result))
+    if config.report:
+        console.print(f"report: {write_report(folder)}", soft_wrap=True, highlight=False)
 
 
 def span_of(result: RunResult) -> tuple[str, str]:

@@ -139,6 +139,8 @@ class RunConfig:
     """Policies to train, with seeds SEED, SEED + 1, ...; together they are the saved ensemble."""
     out: Path = Path("runs")
     """Folder of the run directories."""
+    report: bool = True
+    """Write report.html, the page of the run, at the end."""
     config: Path | None = None
     """A run's config.json, whose settings become the defaults of the other flags. Default: none."""
     resume: Path | None = None
@@ -166,7 +168,7 @@ class RunConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
 
 
-RESUMABLE_CHANGES = ("data", "out", "resume", "continue_from", "config", "compile_cache")
+RESUMABLE_CHANGES = ("data", "out", "report", "resume", "continue_from", "config", "compile_cache")
 """Flags that may differ on --resume: where things lie (data are compared by hash)."""
 LENGTH_FLAGS = {"--mode", "--total-steps", "--ppo.total-steps"}
 """Flags that make a run of stored settings another length, so that what follows from the length is chosen anew."""

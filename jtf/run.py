@@ -19,6 +19,7 @@ from jtf.errors import UserError
 from jtf.flags import errors_name_flags
 from jtf.models.policy import Params, Policy, params_sha256
 from jtf.models.policy_file import FILE_NAME, save_policy
+from jtf.report import write_report
 from jtf.reporter import Reporter, Silent
 from jtf.results.evaluation import evaluate
 from jtf.results.luck import SharpeLuck, sharpe_luck
@@ -98,6 +99,8 @@ def fit(
         bars = load_bars(symbol, bars, **bars_settings(config))
     done = run_task(prepare(config, bars), from_memory=bars is not None)
     assert isinstance(done, RunResult), "nobody can ask a silent training to stop"
+    if config.report and done.directory is not None:
+        write_report(done.directory)
     return done
 
 

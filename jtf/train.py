@@ -12,6 +12,7 @@ from rich.console import Console
 from jtf.config import parse_config
 from jtf.console import Terminal, print_members, print_result
 from jtf.errors import EXIT_INTERRUPTED, run_command
+from jtf.report import write_report
 from jtf.reporter import ConsoleReporter
 from jtf.results.run_directory import last_checkpoint
 from jtf.run import Interrupted, run_task
@@ -35,6 +36,8 @@ def run(argv: Sequence[str] | None, console: Console) -> int:
     print_result(console, result, f"{result.symbol}{kind}: best policy after costs", result.notes[len(notes(task)) :])
     print_members(console, result)
     console.print(f"run: {result.directory}", soft_wrap=True, highlight=False)
+    if task.config.report and result.directory is not None:
+        console.print(f"report: {write_report(result.directory)}", soft_wrap=True, highlight=False)
     console.print(f"next: python -m jtf.backtest --run {result.directory}", soft_wrap=True, highlight=False)
     return 0
 

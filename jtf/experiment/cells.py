@@ -14,8 +14,8 @@ from jtf.splits import Fold
 from jtf.task import SymbolData, resolve_learner
 from jtf_env.versions import ENV_VERSION, FEATURES_VERSION
 
-PLACES = ("data", "out", "config", "resume", "continue_from", "compile_cache", "split")
-"""Settings that decide nothing in a cell: where things lie, and the shares that its fold stands in for."""
+PLACES = ("data", "out", "report", "config", "resume", "continue_from", "compile_cache", "split")
+"""Settings that decide nothing in a cell: where things lie, what is drawn, the shares that its fold stands in for."""
 KEY_LENGTH = 16
 
 

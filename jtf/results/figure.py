@@ -53,7 +53,7 @@ def _draw_segment(axes: "Axes", name: str, part: pd.DataFrame) -> None:
         gain = part[column].to_numpy() / part[column].iloc[0] - 1.0
         axes.plot(times[drawn], gain[drawn], color=colour, linewidth=1.2, label=label)
         gains[column] = gain[-1]
-    for seen, first, last in _stretches(part["seen"].to_numpy()):
+    for seen, first, last in label_stretches(part["seen"].to_numpy()):
         axes.axvspan(times[first], times[last], color=SHADES[seen], zorder=0, linewidth=0, label=seen)
     axes.axhline(0.0, color="black", linewidth=0.6)
     axes.margins(x=0)
@@ -65,7 +65,7 @@ def _draw_segment(axes: "Axes", name: str, part: pd.DataFrame) -> None:
     axes.tick_params(labelsize=8)
 
 
-def _stretches(labels: np.ndarray) -> list[tuple[str, int, int]]:
+def label_stretches(labels: np.ndarray) -> list[tuple[str, int, int]]:
     """Return ``(label, first, last)`` of the runs of equal labels ``[T]``, each reaching to the start of the next."""
     starts = np.flatnonzero(np.append(True, labels[1:] != labels[:-1]))
     ends = np.append(starts[1:], len(labels) - 1)

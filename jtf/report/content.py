@@ -1,0 +1,280 @@
+"""Everything the page says, as plain data: the content of ``report.json``. No JAX."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from typing import Any
+
+import pandas as pd
+
+from jtf.console import FRACTIONS, NOT_SHOWN, number
+from jtf.report.arrays import REASONS
+from jtf.report.series import Rolling, Series, drawdown, monthly_returns
+from jtf.report.training import training_content
+from jtf.results.metrics import METRIC_NAMES, Metrics
+from jtf.results.results import RunResult
+from jtf_env.actions import ACTION_NAMES
+from jtf_env.layouts import GROUPS
+
+FORMAT = "jtf-report/1"
+TILES = {
+    "total_return": "return after costs",
+    "sharpe": "Sharpe ratio",
+    "max_drawdown": "largest drawdown",
+    "profit_factor": "profit factor",
+    "win_rate": "winning trades",
+    "num_trades": "closed trades",
+    "exposure": "exposure",
+}
+"""Metric -> what its tile calls it."""
+LOWER_IS_BETTER = ("max_drawdown",)
+NO_RANK = ("num_trades", "exposure")
+"""Metrics of which neither more nor less is better."""
+LONGEST_LIST = 12
+"""Entries of a list of gaps that the page shows."""
+
+
+def report_content(
+    result: RunResult,
+    settings: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    series: Mapping[str, Series],
+    lines: Mapping[str, Rolling],
+) -> dict[str, Any]:
+    """Return what the page says.
+
+    Parameters
+    ----------
+    result: the run, or a backtest of one.
+    settings: its ``config.json``; empty for a backtest.
+    records: its ``metrics.jsonl``; empty for a backtest.
+    series, lines: `segment_series` and the rolling lines of its curves, by segment.
+    """
+    verdict = result.verdict
+    return {
+        "format": FORMAT,
+        "symbol": result.symbol,
+        "kind": "run" if result.members else "backtest",
+        "directory": str(result.directory),
+        "synthetic": result.summary["data"]["kind"] == "synthetic",
+        "verdict": None if verdict is None else asdict(verdict),
+        "headline": headline(result),
+        "card": card(result, settings),
+        "notes": list(result.notes),
+        "segments": {name: segment_content(result, one, lines.get(name)) for name, one in series.items()},
+        "parts": {name: columns(result, name) for name in result.metrics if name not in series},
+        "members": members_content(result),
+        "training": training_content(records),
+        "data": data_content(result.summary["data"]),
+        "observed": observed_content(result),
+        "cost_sweep": result.summary.get("cost_sweep"),
+        "names": {"actions": ACTION_NAMES, "reasons": REASONS},
+        "derived": result.derived,
+    }
+
+
+def headline(result: RunResult) -> str:
+    """Return the one sentence that matters: the last segment after costs beside buying and holding."""
+    name = list(result.derived["segments"])[-1]
+    policy, held = result.metrics[name], result.baselines[name]["buy_and_hold"]
+    return (
+        f"On {name}, after costs, the policy made {policy.total_return:+.1%}; "
+        f"buying and holding made {held.total_return:+.1%}."
+    )
+
+
+def card(result: RunResult, settings: Mapping[str, Any]) -> list[list[str]]:
+    """Return the rows ``[name, value]`` of the run card; what an older version did not record is left out."""
+    summary, costs, data = result.summary, result.derived["env_params"], result.summary["data"]
+    seeds, perf = result.seeds, summary.get("perf") or {}
+    versions = settings.get("versions", {})
+    rows = {
+        "run": None if result.directory is None else str(result.directory),
+        "bars": f"{data['bars']:,} from {data['source']}",
+        "span": f"{data['start'][:10]} to {data['end'][:10]}" if "start" in data else None,
+        "costs a side": f"fee {basis_points(costs['fee'])}, slippage {basis_points(costs['slippage'])}",
+        "fills at": {"next_open": "the next open", "close": "the same close"}.get(costs["fill"], costs["fill"]),
+        "trained": f"{summary['steps']:,} steps in all, mode {summary['mode']}" if "steps" in summary else None,
+        "members": f"{len(seeds)}, seeds {', '.join(map(str, seeds))}" if seeds else None,
+        "layout": summary.get("layout"),
+        "device": summary.get("device"),
+        "speed": f"{perf['steps_per_second']:,.0f} steps a second" if perf.get("steps_per_second") else None,
+        "policy": result.derived["params_sha256"][:12],
+        "jtf": " ".join(filter(None, [versions.get("jtf"), (settings.get("git_revision") or "")[:12]])) or None,
+    }
+    return [[name, value] for name, value in rows.items() if value]
+
+
+def basis_points(fraction: float) -> str:
+    """Return a fraction in basis points."""
+    return f"{fraction * 1e4:g} bp"
+
+
+def segment_content(result: RunResult, series: Series, lines: Rolling | None) -> dict[str, Any]:
+    """Return what the page says of one segment."""
+    name = series.name
+    timezone = result.summary["data"].get("timezone", "UTC")
+    trades = result.trades[result.trades["segment"] == name]
+    return {
+        **result.derived["segments"][name],
+        "bars": len(series.equity),
+        "tiles": tiles(result, name),
+        **columns(result, name),
+        "monthly": {
+            "policy": monthly_returns(series.times, series.equity, timezone),
+            "buy_and_hold": monthly_returns(series.times, series.buy_and_hold, timezone),
+            "timezone": timezone,
+        },
+        "drawdown": deepest(series),
+        "seen": series.seen,
+        "rolling_bars": None if lines is None else lines.window,
+        "quiet": longest_quiet(result.fills[result.fills["segment"] == name], series),
+        "trades": len(trades),
+        "members": sorted(series.members),
+    }
+
+
+def tiles(result: RunResult, name: str) -> list[dict[str, Any]]:
+    """Return the headline numbers of a segment, each beside that of buying and holding."""
+    policy, held = asdict(result.metrics[name]), asdict(result.baselines[name]["buy_and_hold"])
+    spent = result.derived["segments"][name]["costs"]
+    initial = result.derived["env_params"]["initial_equity"]
+    found = [
+        {
+            "name": metric,
+            "label": label,
+            "value": policy[metric],
+            "text": metric_text(metric, policy[metric]),
+            "buy_and_hold": held[metric],
+            "buy_and_hold_text": metric_text(metric, held[metric]),
+            "better": better(metric, policy[metric], held[metric]),
+        }
+        for metric, label in TILES.items()
+    ]
+    paid = {"name": "costs", "label": "fees and slippage", "value": spent / initial, "text": f"{spent / initial:.1%}"}
+    return [*found, paid | {"buy_and_hold": None, "buy_and_hold_text": None, "better": None}]
+
+
+def better(metric: str, policy: float | None, held: float | None) -> bool | None:
+    """Return whether the policy's number is the better one; None where neither is."""
+    if metric in NO_RANK or policy is None or held is None or policy == held:
+        return None
+    return (policy < held) if metric in LOWER_IS_BETTER else (policy > held)
+
+
+def columns(result: RunResult, name: str) -> dict[str, Any]:
+    """Return every metric of a segment, or of a part of one, for the policy and every baseline."""
+    table = {"policy": result.metrics[name]} | result.baselines[name]
+    return {"metrics": {column: asdict(metrics) for column, metrics in table.items()}, "table": metrics_table(table)}
+
+
+def metrics_table(table: Mapping[str, Metrics]) -> list[list[str]]:
+    """Return a row a metric, as text: its name, then a value a column of `table`."""
+    values = [asdict(metrics) for metrics in table.values()]
+    return [
+        [metric.replace("_", " "), *(metric_text(metric, column[metric]) for column in values)]
+        for metric in METRIC_NAMES
+        if metric not in NOT_SHOWN
+    ]
+
+
+def metric_text(metric: str, value: Any) -> str:
+    """Return a metric as the terminal prints it."""
+    return number(value, ".1%" if metric in FRACTIONS else "d" if isinstance(value, int) else ".2f")
+
+
+def deepest(series: Series) -> dict[str, Any]:
+    """Return depth and dates of the largest fall from a peak; ``recovered`` is None where it was not."""
+    falls = drawdown(series.equity)
+    trough = int(falls.argmin())
+    peak = int(series.equity[: trough + 1].argmax())
+    back = (series.equity[trough:] >= series.equity[peak]).nonzero()[0]
+    recovered = series.times[trough + int(back[0])].isoformat() if len(back) else None
+    times = {"peak": series.times[peak].isoformat(), "trough": series.times[trough].isoformat()}
+    return {"depth": float(-falls[trough]), **times, "recovered": recovered}
+
+
+def longest_quiet(fills: pd.DataFrame, series: Series) -> dict[str, Any]:
+    """Return the longest stretch without a fill: its bars, and when it begins and ends."""
+    stamps = pd.DatetimeIndex(pd.to_datetime(fills["time"], utc=True, format="ISO8601"))
+    rows = [0, *series.times.searchsorted(stamps), len(series.times) - 1]
+    size, first = max((int(after - before), int(before)) for before, after in pairwise(rows))
+    return {
+        "bars": size,
+        "start": series.times[first].isoformat(),
+        "end": series.times[first + size].isoformat(),
+    }
+
+
+def members_content(result: RunResult) -> list[dict[str, Any]]:
+    """Return a row a member: its seed, best update, and metrics by segment."""
+    names = ("total_return", "sharpe", "max_drawdown", "num_trades")
+    return [
+        {
+            "seed": member.seed,
+            "best_update": member.best_update,
+            "segments": {
+                part: {metric: metric_text(metric, getattr(metrics, metric)) for metric in names}
+                for part, metrics in member.metrics.items()
+            },
+        }
+        for member in result.members
+    ]
+
+
+def data_content(data: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the data-quality sheet; None where an older version did not record it."""
+    if "report" not in data:
+        return None
+    report = data["report"]
+    missing = sum(gap[2] for gap in report["gaps"])
+    rows = [
+        ("bars used", data["bars"]),
+        ("rows read", report["rows"]),
+        ("sessions", report["sessions"]),
+        ("half days", data.get("half_days")),
+        ("untradable bars: no volume, or the first after a hole", data.get("untradable")),
+        ("holes inside sessions", len(report["gaps"])),
+        ("bars missing in them; nothing was filled in", missing),
+        ("scheduled sessions without a bar", len(report["missing_sessions"])),
+        ("bars dropped after an early close", report["dropped_after_close"]),
+        ("bars dropped outside regular hours", report["dropped_extended_hours"]),
+        ("bars dropped on days without a session", report["dropped_no_session"]),
+        ("bars left out because finer rows are missing", report["incomplete_bins"]),
+        ("moves beyond the asset's limit, allowed", len(report["jumps"])),
+        ("prices that look like a bad tick, allowed", len(report["bad_ticks"])),
+        ("most consecutive bars at one price", report["standstill"]),
+    ]
+    gaps = sorted(report["gaps"], key=lambda gap: -gap[2])[:LONGEST_LIST]
+    return {
+        "rows": [[name, "not recorded" if value is None else f"{value:,}"] for name, value in rows],
+        "gaps": [[first, last, bars] for first, last, bars in gaps],
+        "missing_sessions": report["missing_sessions"][:LONGEST_LIST],
+    }
+
+
+def observed_content(result: RunResult) -> dict[str, Any] | None:
+    """Return names, groups and natural units of the columns the inspector shows; None where they were not kept."""
+    table = result.observations
+    if table is None:
+        return None
+    names = [str(name) for name in table if name not in ("segment", "time")]
+    return {
+        "segment": str(table["segment"].iloc[0]),
+        "bars": len(table),
+        "columns": names,
+        "groups": [group_of(name) for name in names],
+        "mean": [round_to(value) for value in table.attrs["mean"]],
+        "std": [round_to(value) for value in table.attrs["std"]],
+    }
+
+
+def group_of(column: str) -> str:
+    """Return the group of a layout column."""
+    return next((name for name, group in GROUPS.items() if column in group.columns), "other")
+
+
+def round_to(value: float, digits: int = 7) -> float:
+    """Return a number rounded to significant digits."""
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else 0.0

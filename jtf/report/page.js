@@ -1,0 +1,522 @@
+"use strict";
+(async () => {
+  const started = performance.now();
+
+  // Data ---------------------------------------------------------------------------------------------------------
+  const raw = (id) => document.getElementById(id).textContent;
+  const content = JSON.parse(raw("content"));
+
+  async function inflate(id) {
+    const bytes = Uint8Array.from(atob(raw(id)), (character) => character.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Response(stream).arrayBuffer();
+  }
+
+  const TYPES = { i1: Int8Array, u1: Uint8Array, i4: Int32Array, f4: Float32Array, f8: Float64Array, f2: Uint16Array };
+
+  /** The arrays of jtf.report.pack: a JSON header, then byte planes. */
+  function unpack(buffer) {
+    const head = new DataView(buffer).getUint32(0, true);
+    const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, head)));
+    const arrays = {};
+    for (const [name, [kind, length, offset]] of Object.entries(header)) {
+      const size = Number(kind[1]), planes = new Uint8Array(buffer, 4 + head + offset, length * size);
+      const bytes = new Uint8Array(length * size);
+      for (let plane = 0; plane < size; plane++) {
+        for (let k = 0; k < length; k++) bytes[k * size + plane] = planes[plane * length + k];
+      }
+      const array = new TYPES[kind](bytes.buffer);
+      arrays[name] = kind === "f2" ? Float32Array.from(array, half) : array;
+    }
+    return arrays;
+  }
+
+  /** A 16-bit float (IEEE 754 binary16). */
+  function half(bits) {
+    const sign = bits & 0x8000 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = bits & 1023;
+    if (exponent === 0) return sign * fraction * 2 ** -24;
+    if (exponent === 31) return fraction ? NaN : sign * Infinity;
+    return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+  }
+
+  const arrays = unpack(await inflate("arrays"));
+  const library = document.createElement("script");
+  library.textContent = new TextDecoder().decode(await inflate("plotly"));
+  document.head.append(library);
+
+  // Small helpers ------------------------------------------------------------------------------------------------
+  /** An element; text is always text, never markup. */
+  function el(tag, attributes = {}, ...children) {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+      else if (value !== undefined && value !== false) node.setAttribute(name, value);
+    }
+    node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+    return node;
+  }
+
+  const clear = (node, ...children) => { node.replaceChildren(...children.flat()); return node; };
+  const number = (value, digits = 2) => value === null || value === undefined || !Number.isFinite(value) ? "–" : value.toFixed(digits);
+  const percent = (value, digits = 1) => Number.isFinite(value) ? `${value > 0 ? "+" : ""}${(100 * value).toFixed(digits)}%` : "–";
+  const short = (value) => !Number.isFinite(value) ? "–" : Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-3) ? value.toExponential(2) : String(Number(value.toPrecision(4)));
+  const money = (value) => value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+  const stamp = (minutes) => new Date(minutes * 60000).toISOString().slice(0, 16).replace("T", " ");
+  const narrow = () => window.innerWidth <= 700;
+  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const table = (head, rows, attributes = {}) => el("table", attributes,
+    el("thead", {}, el("tr", {}, head.map((cell) => el("th", {}, cell)))),
+    el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell) => el("td", {}, cell))))));
+  const faded = (colour, share) => `rgba(${[1, 3, 5].map((k) => parseInt(colour.slice(k, k + 2), 16))},${share})`;
+
+  /** The arrays of one segment by their short names. */
+  function segmentArrays(name) {
+    const own = {};
+    for (const [key, array] of Object.entries(arrays)) if (key.startsWith(`${name}/`)) own[key.slice(name.length + 1)] = array;
+    return own;
+  }
+
+  // Figures ------------------------------------------------------------------------------------------------------
+  const BINS = 900;
+
+  /** Rows of y in [from, to] that keep its picture: the lowest and the highest of every bin, in order. */
+  function thin(y, from, to) {
+    const count = to - from + 1, rows = [];
+    if (count <= 2 * BINS) { for (let row = from; row <= to; row++) rows.push(row); return rows; }
+    for (let bin = 0; bin < BINS; bin++) {
+      const first = from + Math.floor(bin * count / BINS), end = from + Math.floor((bin + 1) * count / BINS);
+      let low = first, high = first;
+      for (let row = first; row < end; row++) { if (y[row] < y[low]) low = row; if (y[row] > y[high]) high = row; }
+      if (bin === 0 && low !== from && high !== from) rows.push(from);
+      rows.push(Math.min(low, high));
+      if (low !== high) rows.push(Math.max(low, high));
+    }
+    if (rows[rows.length - 1] !== to) rows.push(to);
+    return rows;
+  }
+
+  const growth = (equity) => Float32Array.from(equity, (value) => value / equity[0]);
+
+  function falls(equity) {
+    let peak = -Infinity;
+    return Float32Array.from(equity, (value) => { peak = Math.max(peak, value); return value / peak - 1; });
+  }
+
+  /** Lines of the page's theme; axes of a figure are named y, y2, ... and share x. */
+  function layout(height, axes, extra = {}) {
+    const axis = { gridcolor: css("line"), zerolinecolor: css("line"), linecolor: css("line"), automargin: true };
+    const found = {
+      height, paper_bgcolor: css("paper"), plot_bgcolor: css("paper"), font: { color: css("ink"), size: 12, family: getComputedStyle(document.body).fontFamily },
+      margin: { l: 8, r: 8, t: 8, b: 8 }, hovermode: "x unified", showlegend: true, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, xanchor: "left", font: { size: 12 } },
+      hoverlabel: { bgcolor: css("sheet"), bordercolor: css("line"), font: { color: css("ink"), size: 12 } },
+      xaxis: { ...axis, showgrid: false }, ...extra,
+    };
+    for (const [name, own] of Object.entries(axes)) found[`${name[0]}axis${name.slice(1)}`] = { ...axis, ...found[`${name[0]}axis${name.slice(1)}`], ...own };
+    return found;
+  }
+
+  const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
+
+  /** Ticks of an axis whose unit is the bar: [row, text] where a year, month, day or hour begins, at most `most` of them. */
+  function ticks(time, from, to, most) {
+    const units = [
+      [(date) => date.getUTCFullYear(), (date) => String(date.getUTCFullYear())],
+      [(date) => date.getUTCFullYear() * 12 + date.getUTCMonth(), (date) => MONTHS[date.getUTCMonth()]],
+      [(date) => Math.floor(date / 864e5), (date) => `${date.getUTCDate()} ${MONTHS[date.getUTCMonth()]}`],
+      [(date) => Math.floor(date / 36e5), (date) => date.toISOString().slice(11, 16)],
+    ];
+    const days = [from];
+    for (let row = from + 1; row <= to; row++) if (Math.floor(time[row] / 1440) !== Math.floor(time[row - 1] / 1440)) days.push(row);
+    let chosen = [], text = null;
+    for (const [key, label] of units) {
+      const rows = days.length > 3 ? days : Array.from({ length: to - from + 1 }, (_, k) => from + k);
+      const dates = rows.map((row) => new Date(time[row] * 60000));
+      chosen = rows.filter((row, k) => k > 0 && key(dates[k]) !== key(dates[k - 1]));
+      text = label;
+      if (chosen.length >= 3) break;
+    }
+    const step = Math.ceil(chosen.length / most);
+    let year = null;
+    return chosen.filter((_, k) => k % step === 0).map((row) => {
+      const date = new Date(time[row] * 60000), own = date.getUTCFullYear(), label = text(date);
+      const below = own === year || label === String(own) ? "" : `<br>${own}`;
+      year = own;
+      return [row, label + below];
+    });
+  }
+
+  const config = { responsive: true, displaylogo: false, displayModeBar: false, doubleClick: false };
+  const linked = [];
+
+  /**
+   * A figure whose horizontal axis counts bars, so that closed hours take no room; `time` says when each began.
+   * Its lines are thinned anew for the span that is shown: `build(from, to)` gives the traces.
+   */
+  function timeFigure(node, time, build, makeLayout) {
+    const last = time.length - 1;
+    let span = [0, last];
+    const draw = () => {
+      const made = makeLayout(), marks = ticks(time, ...span, narrow() ? 4 : 9);
+      Object.assign(made.xaxis, {
+        range: span, tickvals: marks.map(([row]) => row), ticktext: marks.map(([, text]) => text), unifiedhovertitle: { text: "%{customdata[1]} UTC" },
+      });
+      return Plotly.react(node, build(...span), made, config);
+    };
+    const bound = (row) => Math.max(0, Math.min(last, Math.round(row)));
+    draw();
+    node.removeAllListeners("plotly_relayout");
+    node.on("plotly_relayout", (event) => {
+      if (event["xaxis.autorange"]) span = [0, last];
+      else if (event["xaxis.range[0]"] !== undefined) span = [bound(event["xaxis.range[0]"]), bound(event["xaxis.range[1]"])];
+      else return;
+      if (span[1] <= span[0]) span = [bound(span[0] - 5), bound(span[0] + 5)];
+      draw();
+    });
+    node.removeAllListeners("plotly_doubleclick");
+    node.on("plotly_doubleclick", () => { span = [0, last]; draw(); });
+    linked.push(draw);
+    return { show: (row, reach) => { span = [bound(row - reach), bound(row + reach)]; draw(); } };
+  }
+
+  /** A line over rows of `time`; every point knows its row and its time. */
+  const line = (time, y, rows, options) => ({
+    type: "scatter", mode: "lines", x: rows, y: rows.map((row) => y[row]), customdata: rows.map((row) => [row, stamp(time[row])]), ...options,
+  });
+
+  // Parts of the page --------------------------------------------------------------------------------------------
+  const page = document.getElementById("page");
+  const names = Object.keys(content.segments);
+  let current = names[names.length - 1];
+
+  function part(title, hint) {
+    const body = el("div");
+    const section = el("section", {}, el("h2", {}, title), hint ? el("p", { class: "hint" }, hint) : null, body);
+    return { section, body };
+  }
+
+  function header() {
+    const verdict = content.verdict;
+    const reasons = verdict
+      ? [el("p", {}, el("span", { class: `badge ${verdict.status}`, id: "verdict" }, verdict.status)), el("ul", { id: "reasons" }, verdict.reasons.map((reason) => el("li", {}, reason)))]
+      : [el("p", { class: "faint", id: "verdict" }, "A backtest has no verdict: the verdict belongs to the run.")];
+    return el("header", {},
+      el("h1", {}, `${content.symbol} – ${content.kind === "run" ? "trained policy" : "backtest"}`),
+      el("p", { class: "headline", id: "headline" }, content.headline),
+      content.synthetic ? el("p", { class: "synthetic" }, "SYNTHETIC bars: the built-in market. Nothing is shown about a real one.") : null,
+      el("div", { class: "card" }, el("div", {}, reasons, content.notes.length ? el("ul", { class: "faint" }, content.notes.map((note) => el("li", {}, note))) : null),
+        el("dl", {}, content.card.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]))));
+  }
+
+  function segmentBar() {
+    const bar = el("div", { class: "bar segments", role: "toolbar", "aria-label": "segment" });
+    const paint = () => clear(bar, names.map((name) => el("button", {
+      "aria-pressed": String(name === current), "data-segment": name,
+      onclick: () => { current = name; paint(); showSegment(); },
+    }, name)), el("span", { class: "faint", id: "span" }, spanText(content.segments[current])));
+    paint();
+    return bar;
+  }
+
+  const spanText = (segment) => `${segment.start.slice(0, 10)} to ${segment.end.slice(0, 10)}, ${segment.bars.toLocaleString("en-US")} bars`
+    + (segment.ruined ? ", ruined" : "");
+
+  function drawTiles(body) {
+    const mark = (tile) => tile.better === null ? "" : tile.better ? " ▲" : " ▼";
+    clear(body, el("div", { class: "tiles", id: "tiles" }, content.segments[current].tiles.map((tile) => el("div", { class: "tile", "data-name": tile.name },
+      el("span", {}, tile.label), el("b", {}, tile.text),
+      el("span", {}, tile.buy_and_hold_text === null ? "of the initial equity" : `buy and hold ${tile.buy_and_hold_text}${mark(tile)}`)))));
+  }
+
+  function drawEquity(body) {
+    const own = segmentArrays(current), time = own.time, seeds = content.segments[current].members;
+    const lines = [["policy", growth(own.equity), "policy", 2], ["buy and hold", growth(own.buy_and_hold), "held", 1.6]];
+    const members = seeds.map((seed) => [`seed ${seed}`, growth(own[`member/${seed}`])]);
+    const depth = [["policy", falls(own.equity), "policy"], ["buy and hold", falls(own.buy_and_hold), "held"]];
+    const node = el("div", { class: "figure", id: "equity" });
+    let log = false;
+    const build = (from, to) => [
+      ...members.map(([name, y], index) => line(time, y, thin(y, from, to), {
+        name: index ? name : "members", legendgroup: "members", showlegend: index === 0, hoverinfo: "skip", line: { color: faded(css("member"), 0.35), width: 1 },
+      })),
+      ...lines.slice().reverse().map(([name, y, colour, width]) => line(time, y, thin(y, from, to), {
+        name, line: { color: css(colour), width, dash: colour === "held" ? "dot" : "solid" }, hovertemplate: "%{y:.3f}",
+      })),
+      ...depth.slice().reverse().map(([name, y, colour]) => line(time, y, thin(y, from, to), {
+        name: `${name}, drawdown`, yaxis: "y2", showlegend: false, line: { color: css(colour), width: 1.2, dash: colour === "held" ? "dot" : "solid" },
+        fill: colour === "policy" ? "tozeroy" : "none", fillcolor: faded(css(colour), 0.15), hovertemplate: "%{y:.1%}",
+      })),
+    ];
+    const toggle = el("button", { "aria-pressed": "false", id: "log" }, "log scale");
+    clear(body, el("div", { class: "bar" }, toggle), node, el("p", { class: "faint" }, drawdownText(content.segments[current].drawdown)));
+    const figure = timeFigure(node, time, build, () => layout(narrow() ? 400 : 480, {
+      y: { domain: [0.32, 1], type: log ? "log" : "linear", title: { text: "growth of 1" } }, y2: { domain: [0, 0.25], tickformat: ".0%", title: { text: "drawdown" } },
+      x: { anchor: "y2" },
+    }));
+    toggle.addEventListener("click", () => { log = !log; toggle.setAttribute("aria-pressed", String(log)); linked.forEach((draw) => draw()); });
+    return figure;
+  }
+
+  const drawdownText = (fall) => fall.depth === 0 ? "The policy's equity never fell from a peak."
+    : `Largest drawdown of the policy: ${(100 * fall.depth).toFixed(1)} %, from ${fall.peak.slice(0, 10)} to ${fall.trough.slice(0, 10)}, `
+      + (fall.recovered ? `recovered by ${fall.recovered.slice(0, 10)}.` : "not recovered by the end.");
+
+  function drawMonths(body) {
+    const monthly = content.segments[current].monthly;
+    const choices = { policy: "policy", buy_and_hold: "buy and hold", excess: "policy minus buy and hold" };
+    let chosen = "policy";
+    const bar = el("div", { class: "bar" }), grid = el("div");
+    const paint = () => {
+      const held = new Map(monthly.buy_and_hold.map(([year, month, value]) => [`${year}-${month}`, value]));
+      const values = chosen === "excess" ? monthly.policy.map(([year, month, value]) => [year, month, value - held.get(`${year}-${month}`)]) : monthly[chosen];
+      const years = [...new Set(values.map(([year]) => year))];
+      const largest = Math.max(1e-9, ...values.map(([, , value]) => Math.abs(value)));
+      const cell = (value) => {
+        if (value === undefined) return el("td", {}, "");
+        const colour = css(value >= 0 ? "policy" : "down");
+        return el("td", { style: `background:${faded(colour, 0.06 + 0.5 * Math.abs(value) / largest)}` }, (100 * value).toFixed(1));
+      };
+      const total = (year) => {
+        const own = (rows) => rows.filter((row) => row[0] === year).reduce((product, row) => product * (1 + row[2]), 1) - 1;
+        const value = chosen === "excess" ? own(monthly.policy) - own(monthly.buy_and_hold) : own(monthly[chosen]);
+        return el("td", {}, (100 * value).toFixed(1));
+      };
+      const heads = ["", ..."J F M A M J J A S O N D".split(" "), "all"];
+      clear(bar, Object.entries(choices).map(([name, label]) => el("button", { "aria-pressed": String(name === chosen), onclick: () => { chosen = name; paint(); } }, label)));
+      clear(grid, el("table", { class: "months", id: "months" }, el("thead", {}, el("tr", {}, heads.map((head) => el("th", {}, head)))),
+        el("tbody", {}, years.map((year) => {
+          const own = new Map(values.filter((row) => row[0] === year).map((row) => [row[1], row[2]]));
+          return el("tr", {}, el("th", {}, narrow() ? `’${String(year).slice(2)}` : String(year)), Array.from({ length: 12 }, (_, k) => cell(own.get(k + 1))), total(year));
+        }))));
+    };
+    paint();
+    repaint.push(paint);
+    clear(body, bar, grid, el("p", { class: "faint" }, `Returns after costs in per cent, months by the clock of ${monthly.timezone}.`));
+  }
+
+  function drawRolling(body) {
+    const own = segmentArrays(current), rows = own["rolling/row"], bars = content.segments[current].rolling_bars;
+    if (!rows) return clear(body, el("p", { class: "faint" }, "This run was written by an older version, which did not record the bars of a year; run jtf.backtest again."));
+    const time = Int32Array.from(rows, (row) => own.time[row]);
+    const node = el("div", { class: "figure", id: "rolling" });
+    clear(body, el("p", { class: "faint" }, `Each point looks back over ${bars.toLocaleString("en-US")} bars.`), node);
+    timeFigure(node, time, (from, to) => [
+      line(time, own["rolling/buy_and_hold"], thin(own["rolling/buy_and_hold"], from, to), { name: "buy and hold", line: { color: css("held"), width: 1.4, dash: "dot" }, hovertemplate: "%{y:.2f}" }),
+      line(time, own["rolling/sharpe"], thin(own["rolling/sharpe"], from, to), { name: "policy", line: { color: css("policy"), width: 1.8 }, hovertemplate: "%{y:.2f}" }),
+      line(time, own["rolling/exposure"], thin(own["rolling/exposure"], from, to), { name: "exposure", yaxis: "y2", showlegend: false, line: { color: css("policy"), width: 1 }, fill: "tozeroy", fillcolor: faded(css("policy"), 0.2), hovertemplate: "%{y:.0%}" }),
+    ], () => layout(340, { y: { domain: [0.36, 1], title: { text: "Sharpe ratio" } }, y2: { domain: [0, 0.26], tickformat: ".0%", rangemode: "tozero", title: { text: "exposure" } }, x: { anchor: "y2" } }));
+  }
+
+  function drawPrice(body) {
+    const own = segmentArrays(current), time = own.time, fills = own["fills/row"];
+    const node = el("div", { class: "figure", id: "price" }), panel = el("div", { class: "inspector", id: "inspector" });
+    clear(body, node, panel);
+    const markers = (side, from, to) => {
+      const rows = [], prices = [], texts = [], all = [];
+      for (let k = 0; k < fills.length; k++) if (own["fills/side"][k] === side && fills[k] >= from && fills[k] <= to) all.push(k);
+      const step = Math.max(1, Math.ceil(all.length / BINS));
+      for (let k = 0; k < all.length; k += step) {
+        const fill = all[k];
+        rows.push(fills[fill]); prices.push(own["fills/price"][fill]); texts.push(`${short(own["fills/units"][fill])} at ${money(own["fills/price"][fill])}`);
+      }
+      return { type: "scatter", mode: "markers", name: (side > 0 ? "buy" : "sell") + (step > 1 ? ` (1 of ${step} shown, zoom in)` : ""), x: rows, y: prices, text: texts, customdata: rows.map((row) => [row, stamp(time[row])]),
+        marker: { symbol: side > 0 ? "triangle-up" : "triangle-down", size: 8, color: css(side > 0 ? "up" : "down"), line: { color: css("paper"), width: 0.7 } }, hovertemplate: "%{customdata[1]}<br>%{text}<extra></extra>" };
+    };
+    const figure = timeFigure(node, time, (from, to) => [
+      line(time, own.close, thin(own.close, from, to), { name: "close", line: { color: css("faint"), width: 1.2 }, hovertemplate: "%{customdata[1]}<br>%{y:,.2f}<extra></extra>" }),
+      line(time, own.position, thin(own.position, from, to), { name: "position", yaxis: "y2", showlegend: false, line: { color: css("policy"), width: 1, shape: "hv" }, fill: "tozeroy", fillcolor: faded(css("policy"), 0.2), hovertemplate: "%{customdata[1]}<br>%{y:.0%}<extra></extra>" }),
+      markers(1, from, to), markers(-1, from, to),
+    ], () => layout(narrow() ? 380 : 430, { y: { domain: [0.3, 1], title: { text: "price, USD" } }, y2: { domain: [0, 0.22], tickformat: ".0%", title: { text: "position" } }, x: { anchor: "y2" } }, { hovermode: "closest", clickmode: "event" }));
+    node.removeAllListeners("plotly_click");
+    node.on("plotly_click", (event) => inspect(event.points[0].customdata[0]));
+    const inspect = (row) => drawInspector(panel, own, row, inspect);
+    inspector = { inspect, show: (row) => { figure.show(row, 130); inspect(row); node.scrollIntoView({ block: "start" }); } };
+    inspect(fills.length ? Math.max(0, fills[0] - 1) : 0);
+  }
+
+  function drawInspector(panel, own, row, inspect) {
+    const size = own.time.length, actions = content.names.actions, action = own.action[row], fills = own["fills/row"];
+    const next = (from, step) => { // The decision before the next fill in that direction.
+      for (let k = step > 0 ? 0 : fills.length - 1; k >= 0 && k < fills.length; k += step) if ((fills[k] - 1 - from) * step > 0) return Math.max(0, fills[k] - 1);
+      return from;
+    };
+    const button = (label, target) => el("button", { onclick: () => inspect(target), disabled: target === row ? "" : undefined }, label);
+    const filled = [];
+    for (let k = 0; k < fills.length; k++) if (fills[k] === row + 1) filled.push(`${own["fills/side"][k] > 0 ? "bought" : "sold"} ${short(own["fills/units"][k])} at ${money(own["fills/price"][k])} (${content.names.reasons[own["fills/reason"][k]].replace("_", " ")}), cost ${money(own["fills/cost"][k])} USD`);
+    const facts = [
+      ["bar", `${stamp(own.time[row])} UTC`], ["close", money(own.close[row])], ["decision", action < 0 ? "none" : actions[action]],
+      ["fills in the next bar", filled.length ? filled.join("; ") : "none"],
+      ["position at this close", Number.isFinite(own.position[row]) ? percent(own.position[row], 0) : "none"], ["equity", `${money(own.equity[row])} USD`],
+    ];
+    clear(panel, el("div", { class: "bar" }, button("‹ fill", next(row, -1)), button("‹ bar", Math.max(0, row - 1)), button("bar ›", Math.min(size - 1, row + 1)), button("fill ›", next(row, 1)), el("span", { class: "hint" }, "Click a bar in the figure.")),
+      el("div", { class: "two" }, el("dl", { id: "facts", "data-row": row }, facts.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])), oddsOf(row, size, action, own)),
+      columnsOf(row, size));
+  }
+
+  /** Position of a row among the observed bars, -1 outside them. */
+  function observedAt(row, size) {
+    const observed = content.observed;
+    return observed && observed.segment === current && row >= size - observed.bars ? row - (size - observed.bars) : -1;
+  }
+
+  function oddsOf(row, size, action) {
+    const at = observedAt(row, size), odds = arrays["observed/probabilities"];
+    if (at < 0 || !odds) return el("p", { class: "faint" }, "");
+    const bars = content.observed.bars;
+    return el("div", {}, el("div", { class: "odds", id: "odds" }, content.names.actions.flatMap((name, k) => {
+      const share = odds[k * bars + at], taken = k === action ? "taken" : "";
+      return [el("span", { class: taken }, name), el("span", {}, el("i", { style: `width:${(100 * share).toFixed(1)}%` })), el("span", { class: taken }, `${(100 * share).toFixed(1)} %`)];
+    })), el("p", { class: "faint" }, `value ${short(arrays["observed/value"][at])}`));
+  }
+
+  function columnsOf(row, size) {
+    const at = observedAt(row, size), observed = content.observed;
+    if (at < 0) return el("p", { class: "faint", id: "columns" }, observed ? `The columns the policy saw are kept for the last ${observed.bars.toLocaleString("en-US")} bars of ${observed.segment}.` : "This run was written by an older version, which did not keep the columns the policy saw; train or backtest again.");
+    const groups = new Map();
+    observed.columns.forEach((name, k) => {
+      const z = arrays["observed/columns"][k * observed.bars + at], natural = z * observed.std[k] + observed.mean[k];
+      const left = Math.min(50, 50 + 16.6 * Math.max(-3, Math.min(3, z))), width = Math.abs(16.6 * Math.max(-3, Math.min(3, z)));
+      const cells = el("div", { class: "column" }, el("span", { title: name }, name), el("span", {}, Math.abs(z) >= 10 ? "clipped" : short(natural)), el("span", {}, number(z)), el("div", { class: "z" }, el("i", { style: `left:${left}%;width:${width}%` })));
+      if (!groups.has(observed.groups[k])) groups.set(observed.groups[k], []);
+      groups.get(observed.groups[k]).push(cells);
+    });
+    return el("div", { id: "columns" }, el("p", { class: "faint" }, `The ${observed.columns.length} columns at this bar: value, standard deviations from the training mean, and a bar from -3 to 3.`),
+      el("div", { class: "columns" }, [...groups].map(([name, cells]) => el("section", {}, el("h3", {}, name), cells))));
+  }
+
+  function drawTrades(body) {
+    const own = segmentArrays(current), size = own["trades/entry"].length, PAGE = 15;
+    if (!size) return clear(body, el("p", { class: "faint" }, "No trade in this segment."));
+    const at = (name) => (k) => own[`trades/${name}`][k];
+    const held = (k) => own["trades/exit"][k] - own["trades/entry"][k];
+    const reason = (k) => content.names.reasons[own["trades/reason"][k]];
+    const when = (name) => (k) => stamp(own.time[own[`trades/${name}`][k]]);
+    const heads = [
+      ["entered, UTC", at("entry"), when("entry"), ""], ["left", at("exit"), when("exit"), "wide"], ["side", at("direction"), (k) => own["trades/direction"][k] > 0 ? "long" : "short", ""],
+      ["units", at("units"), (k) => short(own["trades/units"][k]), "wide"], ["in", at("entry_price"), (k) => money(own["trades/entry_price"][k]), "wide"], ["out", at("exit_price"), (k) => money(own["trades/exit_price"][k]), "wide"],
+      ["costs, USD", at("costs"), (k) => money(own["trades/costs"][k]), "wide"], ["net, USD", at("net"), (k) => money(own["trades/net"][k]), ""], ["bars", held, (k) => String(held(k)), ""], ["ended by", at("reason"), (k) => reason(k).replace("_", " "), "wide"],
+    ];
+    let order = Array.from({ length: size }, (_, k) => k), by = 0, down = false, first = 0;
+    const grid = el("div"), bar = el("div", { class: "bar" });
+    const paint = () => {
+      const pages = Math.ceil(size / PAGE), row = (k) => el("tr", { class: "go", title: "show in the price figure", onclick: () => inspector.show(Math.max(0, own["trades/entry"][k] - 1)) }, heads.map(([, , text, wide]) => el("td", { class: wide }, text(k))));
+      clear(grid, el("table", { id: "trades" }, el("thead", {}, el("tr", {}, heads.map(([name, , , wide], k) => el("th", { class: `sort ${wide}`, onclick: () => { down = by === k ? !down : false; by = k; sort(); } }, name + (by === k ? (down ? " ↓" : " ↑") : ""))))),
+        el("tbody", {}, order.slice(first, first + PAGE).map(row))));
+      clear(bar, el("button", { disabled: first === 0 ? "" : undefined, onclick: () => { first -= PAGE; paint(); } }, "‹"), el("span", { class: "faint" }, `page ${first / PAGE + 1} of ${pages}, ${size.toLocaleString("en-US")} trades`), el("button", { disabled: first + PAGE >= size ? "" : undefined, onclick: () => { first += PAGE; paint(); } }, "›"), el("button", { id: "csv", onclick: download }, "download CSV"));
+    };
+    const sort = () => { const key = heads[by][1]; order.sort((a, b) => (key(a) - key(b)) * (down ? -1 : 1) || a - b); first = 0; paint(); };
+    const download = () => {
+      const columns = { entry_time: when("entry"), exit_time: when("exit"), direction: heads[2][2], units: at("units"), entry_price: at("entry_price"), exit_price: at("exit_price"), gross: at("gross"), costs: at("costs"), net: at("net"), bars_held: held, reason };
+      const text = [Object.keys(columns).join(","), ...Array.from({ length: size }, (_, k) => Object.values(columns).map((cell) => cell(k)).join(","))].join("\n");
+      const link = el("a", { href: URL.createObjectURL(new Blob([`${text}\n`], { type: "text/csv" })), download: `${content.symbol.replace(/[^\w.-]/g, "")}_${current}_trades.csv` });
+      link.click();
+    };
+    paint();
+    clear(body, grid, bar);
+  }
+
+  function drawTable(body) {
+    const own = content.segments[current], heads = Object.keys(own.metrics).map((name) => name.replaceAll("_", " "));
+    const parts = Object.entries(content.parts).map(([name, columns]) => [el("h3", {}, `${name} bars only`), table(["", ...heads], columns.table)]);
+    const quiet = own.quiet;
+    clear(body, table(["", ...heads], own.table, { id: "metrics" }), ...parts.flat(), el("p", { class: "faint" }, `Longest stretch without a fill: ${quiet.bars.toLocaleString("en-US")} bars, ${quiet.start.slice(0, 10)} to ${quiet.end.slice(0, 10)}.`));
+  }
+
+  function drawMembers(body) {
+    const rows = content.members.map((member) => {
+      const own = member.segments[current];
+      return [`seed ${member.seed}`, member.best_update ?? "–", own.total_return, own.sharpe, own.max_drawdown, own.num_trades];
+    });
+    clear(body, table(["", "best update", "return", "Sharpe", "drawdown", "trades"], rows.map((row) => row.map(String)), { id: "members" }));
+  }
+
+  function drawTraining(body) {
+    const training = content.training;
+    if (!training) return clear(body, el("p", { class: "faint" }, "A backtest has no training curves; its run has."));
+    const alarms = training.alarms.length ? training.alarms.map((alarm) => el("div", { class: "alarm" }, el("b", {}, `${alarm.name}, seed ${alarm.seed}`), el("p", {}, alarm.sentence), el("p", { class: "faint" }, `Likely: ${alarm.cause} Try: ${alarm.remedy}`))) : [el("p", { class: "faint", id: "alarms" }, "No alarm rang.")];
+    const node = el("div", { class: "figure", id: "training" });
+    clear(body, ...alarms, node);
+    const panels = training.panels.filter((panel) => panel.lines.length), across = narrow() ? 1 : 2, down = Math.ceil(panels.length / across), palette = ["policy", "held", "up", "accent", "down"];
+    const draw = () => {
+      const traces = [], axes = {}, titles = [];
+      panels.forEach((panel, k) => {
+        const id = k ? String(k + 1) : "", column = k % across, row = Math.floor(k / across);
+        const x = [column / across + (column ? 0.045 : 0), (column + 1) / across - (column < across - 1 ? 0.045 : 0)], y = [1 - (row + 0.78) / down, 1 - (row + 0.16) / down];
+        axes[`x${id}`] = { domain: x, anchor: `y${id}`, type: "linear", nticks: 6, showgrid: false };
+        axes[`y${id}`] = { domain: y, anchor: `x${id}`, nticks: 5 };
+        titles.push({ text: panel.title, x: x[0], y: y[1], xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false, font: { size: 12, color: css("faint") } });
+        panel.lines.forEach((own, index) => traces.push({ type: "scatter", mode: own.update.length > 40 ? "lines" : "lines+markers", name: `seed ${own.seed}`, legendgroup: String(own.seed), showlegend: k === 0 && panel.lines.length > 1, x: own.update, y: own.value, xaxis: `x${id}`, yaxis: `y${id}`, line: { color: css(palette[index % palette.length]), width: 1.3 }, marker: { size: 4 }, hovertemplate: "%{y:.4g}" }));
+      });
+      return Plotly.react(node, traces, layout(150 * down + 30, axes, { annotations: titles, hovermode: "closest" }), config);
+    };
+    draw();
+    staying.push(draw);
+  }
+
+  function drawCosts(body) {
+    const sweep = content.cost_sweep, node = el("div", { class: "figure", id: "costs" });
+    clear(body, node);
+    const draw = () => Plotly.react(node, Object.entries(sweep.total_return).map(([fill, y], k) => ({ type: "scatter", mode: "lines+markers", name: fill.replace("_", " "), x: sweep.basis_points, y, line: { color: css(k ? "held" : "policy"), dash: k ? "dot" : "solid" }, hovertemplate: "%{y:.1%}" })),
+      layout(300, { x: { type: "linear", title: { text: "costs a side, basis points" } }, y: { tickformat: ".0%", title: { text: "return" } } }), config);
+    draw();
+    staying.push(draw);
+  }
+
+  function drawFolds(body) {
+    const { folds, stitched } = content.folds, strip = el("div", { class: "figure", id: "folds" }), curve = el("div", { class: "figure", id: "stitched" });
+    clear(body, strip, curve);
+    const draw = () => {
+      const bars = (key, name, colour) => ({ type: "bar", name, x: folds.map((fold) => fold.name), y: folds.map((fold) => fold[key].total_return), marker: { color: css(colour) }, hovertemplate: "%{y:.1%}" });
+      Plotly.react(strip, [bars("in_sample", "in-sample", "faint"), bars("out_of_sample", "out-of-sample", "policy"), bars("buy_and_hold", "buy and hold", "held")], layout(280, { x: { type: "category" }, y: { tickformat: ".0%", title: { text: "return" } } }), config);
+      Plotly.react(curve, [["buy_and_hold", "buy and hold", "held"], ["policy", "policy", "policy"]].map(([key, name, colour]) => ({ type: "scatter", mode: "lines", name, x: stitched.time, y: stitched[key], line: { color: css(colour), width: 1.6, dash: colour === "held" ? "dot" : "solid" } })), layout(300, { y: { title: { text: "growth of 1, stitched" } } }), config);
+    };
+    draw();
+    staying.push(draw);
+  }
+
+  function drawData(body) {
+    const data = content.data;
+    if (!data) return clear(body, el("p", { class: "faint" }, "This result was written by an older version, which did not record the bars; run jtf.backtest again."));
+    const gaps = data.gaps.length ? [el("h3", {}, "longest holes"), table(["first missing bar, UTC", "last", "bars"], data.gaps.map(([first, last, bars]) => [first.slice(0, 16).replace("T", " "), last.slice(0, 16).replace("T", " "), String(bars)]))] : [];
+    const sessions = data.missing_sessions.length ? [el("h3", {}, "sessions without a bar"), el("p", {}, data.missing_sessions.join(", "))] : [];
+    clear(body, table(["", ""], data.rows, { id: "data" }), ...gaps, ...sessions);
+  }
+
+  // The whole page -----------------------------------------------------------------------------------------------
+  let inspector = null;
+  const repaint = [], staying = [];
+  const parts = [
+    [part(""), drawTiles],
+    [part("Equity and drawdown", "After costs. Drag to zoom, double-click to zoom out."), drawEquity],
+    [part("Months"), drawMonths],
+    [part("Rolling Sharpe ratio and exposure"), drawRolling],
+    [part("Price, fills and decisions", "Click a bar, or a row of the trades below, to see what the policy saw and did there."), drawPrice],
+    [part("Trades"), drawTrades],
+    [part("Every metric beside the baselines", "Same bars, fills and costs."), drawTable],
+    ...(content.members.length > 1 ? [[part("Members alone", "The policy above is their ensemble."), drawMembers]] : []),
+  ];
+  const fixed = [
+    ...(content.cost_sweep ? [[part("Costs"), drawCosts]] : []),
+    ...(content.folds ? [[part("Walk-forward"), drawFolds]] : []),
+    [part("Training"), drawTraining],
+    [part("The bars"), drawData],
+  ];
+
+  function showSegment() {
+    linked.length = 0;
+    repaint.length = 0;
+    for (const [{ body }, draw] of parts) draw(body);
+  }
+
+  const bar = segmentBar();
+  page.append(header(), bar, ...parts.map(([{ section }]) => section), ...fixed.map(([{ section }]) => section),
+    el("footer", {}, `${content.format}. Policy ${content.derived.params_sha256}. Every number stands in report.json; curves, fills and trades lie beside it.`));
+  parts[0][0].section.querySelector("h2").remove();
+  showSegment();
+  for (const [{ body }, draw] of fixed) draw(body);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => [...linked, ...repaint, ...staying].forEach((draw) => draw()));
+  document.documentElement.dataset.ready = String(Math.round(performance.now() - started));
+})().catch((error) => {
+  document.getElementById("page").append(`The page could not be drawn: ${error.message}`);
+  throw error;
+});
