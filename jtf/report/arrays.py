@@ -26,8 +26,7 @@ def page_arrays(result: RunResult, series: dict[str, Series], lines: dict[str, R
         found = bar_arrays(one)
         found |= fill_arrays(result.fills[result.fills["segment"] == name], one)
         found |= trade_arrays(result.trades[result.trades["segment"] == name], one)
-        if name in lines:
-            found |= rolling_arrays(lines[name])
+        found |= rolling_arrays(lines[name])
         arrays |= {f"{name}/{key}": array for key, array in found.items()}
     return arrays | observed_arrays(result)
 
@@ -72,8 +71,6 @@ def rolling_arrays(lines: Rolling) -> dict[str, np.ndarray]:
 
 def observed_arrays(result: RunResult) -> dict[str, np.ndarray]:
     """Return what the policy saw and said at the bars it is kept of, column after column ``[F, T]``."""
-    if result.observations is None:
-        return {}
     columns = result.observations.drop(columns=["segment", "time"])
     arrays = {"observed/columns": columns.to_numpy(np.float16).T}
     said = result.curves[result.curves["segment"] == result.observations["segment"].iloc[0]].tail(len(columns))

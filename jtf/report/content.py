@@ -10,7 +10,7 @@ import pandas as pd
 
 from jtf.console import FRACTIONS, NOT_SHOWN, number
 from jtf.report.arrays import REASONS
-from jtf.report.series import Rolling, Series, drawdown, monthly_returns
+from jtf.report.series import Rolling, Series, monthly_returns
 from jtf.report.training import training_content
 from jtf.results.metrics import METRIC_NAMES, Metrics
 from jtf.results.results import RunResult
@@ -62,12 +62,14 @@ def report_content(
         "headline": headline(result),
         "card": card(result, settings),
         "notes": list(result.notes),
-        "segments": {name: segment_content(result, one, lines.get(name)) for name, one in series.items()},
+        "segments": {name: segment_content(result, one, lines[name]) for name, one in series.items()},
         "parts": {name: columns(result, name) for name in result.metrics if name not in series},
         "members": members_content(result),
         "training": training_content(records),
         "data": data_content(result.summary["data"]),
-        "observed": observed_content(result),
+        "observed": observed_content(result.observations),
+        "random": asdict(result.random),
+        "luck": None if result.luck is None else asdict(result.luck),
         "cost_sweep": result.summary.get("cost_sweep"),
         "names": {"actions": ACTION_NAMES, "reasons": REASONS},
         "derived": result.derived,
@@ -92,7 +94,7 @@ def card(result: RunResult, settings: Mapping[str, Any]) -> list[list[str]]:
     rows = {
         "run": None if result.directory is None else str(result.directory),
         "bars": f"{data['bars']:,} from {data['source']}",
-        "span": f"{data['start'][:10]} to {data['end'][:10]}" if "start" in data else None,
+        "span": f"{data['start'][:10]} to {data['end'][:10]}",
         "costs a side": f"fee {basis_points(costs['fee'])}, slippage {basis_points(costs['slippage'])}",
         "fills at": {"next_open": "the next open", "close": "the same close"}.get(costs["fill"], costs["fill"]),
         "trained": f"{summary['steps']:,} steps in all, mode {summary['mode']}" if "steps" in summary else None,
@@ -111,10 +113,11 @@ def basis_points(fraction: float) -> str:
     return f"{fraction * 1e4:g} bp"
 
 
-def segment_content(result: RunResult, series: Series, lines: Rolling | None) -> dict[str, Any]:
+def segment_content(result: RunResult, series: Series, lines: Rolling) -> dict[str, Any]:
     """Return what the page says of one segment."""
     name = series.name
-    timezone = result.summary["data"].get("timezone", "UTC")
+    timezone = result.summary["data"]["timezone"]
+    accounts = result.accounts[name]
     trades = result.trades[result.trades["segment"] == name]
     return {
         **result.derived["segments"][name],
@@ -126,9 +129,10 @@ def segment_content(result: RunResult, series: Series, lines: Rolling | None) ->
             "buy_and_hold": monthly_returns(series.times, series.buy_and_hold, timezone),
             "timezone": timezone,
         },
-        "drawdown": deepest(series),
+        "bar_account": asdict(accounts.bars),
+        "trade_accounts": asdict(accounts.trades),
         "seen": series.seen,
-        "rolling_bars": None if lines is None else lines.window,
+        "rolling_bars": lines.window,
         "quiet": longest_quiet(result.fills[result.fills["segment"] == name], series),
         "trades": len(trades),
         "members": sorted(series.members),
@@ -184,17 +188,6 @@ def metric_text(metric: str, value: Any) -> str:
     return number(value, ".1%" if metric in FRACTIONS else "d" if isinstance(value, int) else ".2f")
 
 
-def deepest(series: Series) -> dict[str, Any]:
-    """Return depth and dates of the largest fall from a peak; ``recovered`` is None where it was not."""
-    falls = drawdown(series.equity)
-    trough = int(falls.argmin())
-    peak = int(series.equity[: trough + 1].argmax())
-    back = (series.equity[trough:] >= series.equity[peak]).nonzero()[0]
-    recovered = series.times[trough + int(back[0])].isoformat() if len(back) else None
-    times = {"peak": series.times[peak].isoformat(), "trough": series.times[trough].isoformat()}
-    return {"depth": float(-falls[trough]), **times, "recovered": recovered}
-
-
 def longest_quiet(fills: pd.DataFrame, series: Series) -> dict[str, Any]:
     """Return the longest stretch without a fill: its bars, and when it begins and ends."""
     stamps = pd.DatetimeIndex(pd.to_datetime(fills["time"], utc=True, format="ISO8601"))
@@ -223,18 +216,16 @@ def members_content(result: RunResult) -> list[dict[str, Any]]:
     ]
 
 
-def data_content(data: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the data-quality sheet; None where an older version did not record it."""
-    if "report" not in data:
-        return None
+def data_content(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data-quality sheet."""
     report = data["report"]
     missing = sum(gap[2] for gap in report["gaps"])
     rows = [
         ("bars used", data["bars"]),
         ("rows read", report["rows"]),
         ("sessions", report["sessions"]),
-        ("half days", data.get("half_days")),
-        ("untradable bars: no volume, or the first after a hole", data.get("untradable")),
+        ("half days", data["half_days"]),
+        ("untradable bars: no volume, or the first after a hole", data["untradable"]),
         ("holes inside sessions", len(report["gaps"])),
         ("bars missing in them; nothing was filled in", missing),
         ("scheduled sessions without a bar", len(report["missing_sessions"])),
@@ -248,17 +239,14 @@ def data_content(data: Mapping[str, Any]) -> dict[str, Any] | None:
     ]
     gaps = sorted(report["gaps"], key=lambda gap: -gap[2])[:LONGEST_LIST]
     return {
-        "rows": [[name, "not recorded" if value is None else f"{value:,}"] for name, value in rows],
+        "rows": [[name, f"{value:,}"] for name, value in rows],
         "gaps": [[first, last, bars] for first, last, bars in gaps],
         "missing_sessions": report["missing_sessions"][:LONGEST_LIST],
     }
 
 
-def observed_content(result: RunResult) -> dict[str, Any] | None:
-    """Return names, groups and natural units of the columns the inspector shows; None where they were not kept."""
-    table = result.observations
-    if table is None:
-        return None
+def observed_content(table: pd.DataFrame) -> dict[str, Any]:
+    """Return names, groups and natural units of the columns the inspector shows."""
     names = [str(name) for name in table if name not in ("segment", "time")]
     return {
         "segment": str(table["segment"].iloc[0]),

@@ -32,10 +32,9 @@ def pictures(
     found = {
         "equity.png": picture(title, (3, 1), lambda axes: draw_equity(axes, one)),
         "months.png": picture(title, (1,), lambda axes: draw_months(axes[0], content["segments"][name]["monthly"])),
+        "rolling.png": picture(title, (2, 1), lambda axes: draw_rolling(axes, one, lines[name])),
         "price.png": picture(title, (3, 1), lambda axes: draw_price(axes, one, fills[fills["segment"] == name])),
     }
-    if name in lines:
-        found["rolling.png"] = picture(title, (2, 1), lambda axes: draw_rolling(axes, one, lines[name]))
     if content["training"] is not None:
         panels = [panel for panel in content["training"]["panels"] if panel["lines"]]
         found["training.png"] = picture(

@@ -107,7 +107,7 @@
     const axis = { gridcolor: css("line"), zerolinecolor: css("line"), linecolor: css("line"), automargin: true };
     const found = {
       height, paper_bgcolor: css("paper"), plot_bgcolor: css("paper"), font: { color: css("ink"), size: 12, family: getComputedStyle(document.body).fontFamily },
-      margin: { l: 8, r: 8, t: 8, b: 8 }, hovermode: "x unified", showlegend: true, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+      margin: { l: 8, r: 8, t: 8, b: 8 }, hovermode: "x unified", hoverdistance: -1, showlegend: true, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
       legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, xanchor: "left", font: { size: 12 } },
       hoverlabel: { bgcolor: css("sheet"), bordercolor: css("line"), font: { color: css("ink"), size: 12 } },
       xaxis: { ...axis, showgrid: false }, ...extra,
@@ -222,10 +222,10 @@
     + (segment.ruined ? ", ruined" : "");
 
   function drawTiles(body) {
-    const mark = (tile) => tile.better === null ? "" : tile.better ? " ▲" : " ▼";
+    const beside = (tile) => tile.buy_and_hold_text === null ? "of the initial equity" : `${tile.better === null ? "" : tile.better ? "ahead of " : "behind "}buy and hold${tile.better === null ? "" : ","} ${tile.buy_and_hold_text}`;
     clear(body, el("div", { class: "tiles", id: "tiles" }, content.segments[current].tiles.map((tile) => el("div", { class: "tile", "data-name": tile.name },
       el("span", {}, tile.label), el("b", {}, tile.text),
-      el("span", {}, tile.buy_and_hold_text === null ? "of the initial equity" : `buy and hold ${tile.buy_and_hold_text}${mark(tile)}`)))));
+      el("span", {}, beside(tile))))));
   }
 
   function drawEquity(body) {
@@ -248,18 +248,22 @@
       })),
     ];
     const toggle = el("button", { "aria-pressed": "false", id: "log" }, "log scale");
-    clear(body, el("div", { class: "bar" }, toggle), node, el("p", { class: "faint" }, drawdownText(content.segments[current].drawdown)));
+    const seen = content.segments[current].seen, several = seen.length > 1;
+    const shades = { "in-sample": faded(css("faint"), 0.16), selection: faded(css("held"), 0.14), unseen: faded(css("up"), 0.12) };
+    const shapes = seen.filter(() => several).map(([label, first, last]) => ({ type: "rect", xref: "x", yref: "paper", x0: first, x1: last, y0: 0, y1: 1, layer: "below", line: { width: 0 }, fillcolor: shades[label] ?? "rgba(0,0,0,0)" }));
+    const annotations = seen.filter(() => several).map(([label, first, last]) => ({ text: label, x: (first + last) / 2, y: 1, xref: "x", yref: "paper", yanchor: "top", showarrow: false, font: { size: 11, color: css("faint") } }));
+    clear(body, el("div", { class: "bar" }, toggle), node, el("p", { class: "faint" }, drawdownText(content.segments[current].bar_account.drawdown)));
     const figure = timeFigure(node, time, build, () => layout(narrow() ? 400 : 480, {
       y: { domain: [0.32, 1], type: log ? "log" : "linear", title: { text: "growth of 1" } }, y2: { domain: [0, 0.25], tickformat: ".0%", title: { text: "drawdown" } },
       x: { anchor: "y2" },
-    }));
+    }, { shapes, annotations }));
     toggle.addEventListener("click", () => { log = !log; toggle.setAttribute("aria-pressed", String(log)); linked.forEach((draw) => draw()); });
     return figure;
   }
 
   const drawdownText = (fall) => fall.depth === 0 ? "The policy's equity never fell from a peak."
     : `Largest drawdown of the policy: ${(100 * fall.depth).toFixed(1)} %, from ${fall.peak.slice(0, 10)} to ${fall.trough.slice(0, 10)}, `
-      + (fall.recovered ? `recovered by ${fall.recovered.slice(0, 10)}.` : "not recovered by the end.");
+      + (fall.recovery ? `recovered by ${fall.recovery.slice(0, 10)}.` : "not recovered by the end.");
 
   function drawMonths(body) {
     const monthly = content.segments[current].monthly;
@@ -296,7 +300,6 @@
 
   function drawRolling(body) {
     const own = segmentArrays(current), rows = own["rolling/row"], bars = content.segments[current].rolling_bars;
-    if (!rows) return clear(body, el("p", { class: "faint" }, "This run was written by an older version, which did not record the bars of a year; run jtf.backtest again."));
     const time = Int32Array.from(rows, (row) => own.time[row]);
     const node = el("div", { class: "figure", id: "rolling" });
     clear(body, el("p", { class: "faint" }, `Each point looks back over ${bars.toLocaleString("en-US")} bars.`), node);
@@ -304,7 +307,7 @@
       line(time, own["rolling/buy_and_hold"], thin(own["rolling/buy_and_hold"], from, to), { name: "buy and hold", line: { color: css("held"), width: 1.4, dash: "dot" }, hovertemplate: "%{y:.2f}" }),
       line(time, own["rolling/sharpe"], thin(own["rolling/sharpe"], from, to), { name: "policy", line: { color: css("policy"), width: 1.8 }, hovertemplate: "%{y:.2f}" }),
       line(time, own["rolling/exposure"], thin(own["rolling/exposure"], from, to), { name: "exposure", yaxis: "y2", showlegend: false, line: { color: css("policy"), width: 1 }, fill: "tozeroy", fillcolor: faded(css("policy"), 0.2), hovertemplate: "%{y:.0%}" }),
-    ], () => layout(340, { y: { domain: [0.36, 1], title: { text: "Sharpe ratio" } }, y2: { domain: [0, 0.26], tickformat: ".0%", rangemode: "tozero", title: { text: "exposure" } }, x: { anchor: "y2" } }));
+    ], () => layout(340, { y: { domain: [0.36, 1], title: { text: "Sharpe ratio" } }, y2: { domain: [0, 0.26], tickformat: ".1~%", rangemode: "tozero", title: { text: "exposure" } }, x: { anchor: "y2" } }));
   }
 
   function drawPrice(body) {
@@ -320,13 +323,13 @@
         rows.push(fills[fill]); prices.push(own["fills/price"][fill]); texts.push(`${short(own["fills/units"][fill])} at ${money(own["fills/price"][fill])}`);
       }
       return { type: "scatter", mode: "markers", name: (side > 0 ? "buy" : "sell") + (step > 1 ? ` (1 of ${step} shown, zoom in)` : ""), x: rows, y: prices, text: texts, customdata: rows.map((row) => [row, stamp(time[row])]),
-        marker: { symbol: side > 0 ? "triangle-up" : "triangle-down", size: 8, color: css(side > 0 ? "up" : "down"), line: { color: css("paper"), width: 0.7 } }, hovertemplate: "%{customdata[1]}<br>%{text}<extra></extra>" };
+        marker: { symbol: side > 0 ? "triangle-up" : "triangle-down", size: 8, color: css(side > 0 ? "up" : "down"), line: { color: css("paper"), width: 0.7 } }, hovertemplate: "%{text}" };
     };
     const figure = timeFigure(node, time, (from, to) => [
-      line(time, own.close, thin(own.close, from, to), { name: "close", line: { color: css("faint"), width: 1.2 }, hovertemplate: "%{customdata[1]}<br>%{y:,.2f}<extra></extra>" }),
-      line(time, own.position, thin(own.position, from, to), { name: "position", yaxis: "y2", showlegend: false, line: { color: css("policy"), width: 1, shape: "hv" }, fill: "tozeroy", fillcolor: faded(css("policy"), 0.2), hovertemplate: "%{customdata[1]}<br>%{y:.0%}<extra></extra>" }),
+      line(time, own.close, thin(own.close, from, to), { name: "close", line: { color: css("faint"), width: 1.2 }, hovertemplate: "%{y:,.2f}" }),
+      line(time, own.position, thin(own.position, from, to), { name: "position", yaxis: "y2", showlegend: false, line: { color: css("policy"), width: 1, shape: "hv" }, fill: "tozeroy", fillcolor: faded(css("policy"), 0.2), hovertemplate: "%{y:.0%}" }),
       markers(1, from, to), markers(-1, from, to),
-    ], () => layout(narrow() ? 380 : 430, { y: { domain: [0.3, 1], title: { text: "price, USD" } }, y2: { domain: [0, 0.22], tickformat: ".0%", title: { text: "position" } }, x: { anchor: "y2" } }, { hovermode: "closest", clickmode: "event" }));
+    ], () => layout(narrow() ? 380 : 430, { y: { domain: [0.3, 1], title: { text: "price, USD" } }, y2: { domain: [0, 0.22], tickformat: ".0%", title: { text: "position" } }, x: { anchor: "y2" } }));
     node.removeAllListeners("plotly_click");
     node.on("plotly_click", (event) => inspect(event.points[0].customdata[0]));
     const inspect = (row) => drawInspector(panel, own, row, inspect);
@@ -356,7 +359,7 @@
   /** Position of a row among the observed bars, -1 outside them. */
   function observedAt(row, size) {
     const observed = content.observed;
-    return observed && observed.segment === current && row >= size - observed.bars ? row - (size - observed.bars) : -1;
+    return observed.segment === current && row >= size - observed.bars ? row - (size - observed.bars) : -1;
   }
 
   function oddsOf(row, size, action) {
@@ -371,7 +374,7 @@
 
   function columnsOf(row, size) {
     const at = observedAt(row, size), observed = content.observed;
-    if (at < 0) return el("p", { class: "faint", id: "columns" }, observed ? `The columns the policy saw are kept for the last ${observed.bars.toLocaleString("en-US")} bars of ${observed.segment}.` : "This run was written by an older version, which did not keep the columns the policy saw; train or backtest again.");
+    if (at < 0) return el("p", { class: "faint", id: "columns" }, `The columns the policy saw are kept for the last ${observed.bars.toLocaleString("en-US")} bars of ${observed.segment}.`);
     const groups = new Map();
     observed.columns.forEach((name, k) => {
       const z = arrays["observed/columns"][k * observed.bars + at], natural = z * observed.std[k] + observed.mean[k];
@@ -420,6 +423,40 @@
     const parts = Object.entries(content.parts).map(([name, columns]) => [el("h3", {}, `${name} bars only`), table(["", ...heads], columns.table)]);
     const quiet = own.quiet;
     clear(body, table(["", ...heads], own.table, { id: "metrics" }), ...parts.flat(), el("p", { class: "faint" }, `Longest stretch without a fill: ${quiet.bars.toLocaleString("en-US")} bars, ${quiet.start.slice(0, 10)} to ${quiet.end.slice(0, 10)}.`));
+  }
+
+  const GROUPS = { by_direction: "direction", by_reason: "ended by", by_weekday: "entered on", by_hour: "entered in the hour" };
+
+  /** The two accounts: they count different things and are never mixed. */
+  function drawAccounts(body) {
+    const { bar_account: bars, trade_accounts: trades } = content.segments[current];
+    const share = (value, digits = 1) => percent(value, digits).replace("+", ""), usd = (value) => value === null ? "–" : money(value);
+    const rows = [
+      ["return", percent(bars.total_return)], ["return a year", percent(bars.annual_return)], ["volatility a year", share(bars.volatility)],
+      ["Sharpe ratio, of bars", number(bars.sharpe)], ["Sharpe ratio, of days", number(bars.sharpe_daily)], ["Sortino ratio", number(bars.sortino)], ["Calmar ratio", number(bars.calmar)],
+      ["turnover a year, times equity", number(bars.turnover, 1)], ["fees, USD", usd(bars.fees)], ["slippage, USD", usd(bars.slippage)], ["costs a side at which the fills earn nothing", bars.break_even_bp === null ? "–" : `${number(bars.break_even_bp, 1)} bp`],
+    ];
+    const cells = (name, own) => [name, own.num_trades.toLocaleString("en-US"), usd(own.net), share(own.win_rate), number(own.payoff), number(own.profit_factor), usd(own.expectancy), number(own.bars_held, 0), share(own.mae, 2), share(own.mfe, 2)];
+    const heads = ["", "trades", "net, USD", "wins", "payoff", "profit factor", "a trade, USD", "bars held", "MAE", "MFE"];
+    const groups = (...keys) => keys.flatMap((key) => Object.entries(trades[key]).map(([name, own]) => cells(`${GROUPS[key]} ${name.replace("_", " ")}`, own)));
+    const wide = [4, 6, 8, 9];
+    const grid = (lines, id) => el("table", { id }, el("thead", {}, el("tr", {}, heads.map((head, k) => el("th", { class: wide.includes(k) ? "wide" : "" }, head)))),
+      el("tbody", {}, lines.map((row) => el("tr", {}, row.map((cell, k) => el("td", { class: wide.includes(k) ? "wide" : "" }, cell))))));
+    clear(body, el("h3", {}, "a bar"), table(["", ""], rows, { id: "bar-account" }), el("h3", {}, "a trade"),
+      grid([cells("all closed trades", trades.total), ...groups("by_direction", "by_reason")], "trade-account"),
+      el("details", {}, el("summary", {}, "by weekday and hour"), grid(groups("by_weekday", "by_hour"), "trade-times")),
+      el("p", { class: "faint" }, "MAE, MFE: mean of the worst and the best price while a trade was held, against its entry price. Hours and weekdays by the exchange's clock."));
+  }
+
+  function drawLuck(body) {
+    const { luck, random } = content, own = content.segments[names[names.length - 1]].metrics.policy;
+    const rows = [["return of the policy", percent(own.total_return)], [`the same positions at random times, ${random.draws} draws: median`, percent(random.total_return.p50)], ["their 5 % to 95 %", `${percent(random.total_return.p05)} to ${percent(random.total_return.p95)}`]];
+    if (luck) rows.push(
+      ["probability that the true Sharpe ratio is above 0", number(luck.probabilistic_sharpe)],
+      [`probability that it is above the luckiest of ${luck.num_trials} ${luck.num_trials === 1 ? "run" : "runs"} (deflated Sharpe ratio)`, number(luck.deflated_sharpe)],
+      ["Sharpe ratio the luckiest of them is expected to show", number(luck.expected_maximum)],
+      ["bars it takes to say with 95 % confidence that it is above 0", luck.minimum_track_record === null ? "–" : Math.ceil(luck.minimum_track_record).toLocaleString("en-US")]);
+    clear(body, table(["", ""], rows, { id: "luck" }));
   }
 
   function drawMembers(body) {
@@ -476,7 +513,6 @@
 
   function drawData(body) {
     const data = content.data;
-    if (!data) return clear(body, el("p", { class: "faint" }, "This result was written by an older version, which did not record the bars; run jtf.backtest again."));
     const gaps = data.gaps.length ? [el("h3", {}, "longest holes"), table(["first missing bar, UTC", "last", "bars"], data.gaps.map(([first, last, bars]) => [first.slice(0, 16).replace("T", " "), last.slice(0, 16).replace("T", " "), String(bars)]))] : [];
     const sessions = data.missing_sessions.length ? [el("h3", {}, "sessions without a bar"), el("p", {}, data.missing_sessions.join(", "))] : [];
     clear(body, table(["", ""], data.rows, { id: "data" }), ...gaps, ...sessions);
@@ -493,11 +529,13 @@
     [part("Price, fills and decisions", "Click a bar, or a row of the trades below, to see what the policy saw and did there."), drawPrice],
     [part("Trades"), drawTrades],
     [part("Every metric beside the baselines", "Same bars, fills and costs."), drawTable],
+    [part("Two accounts"), drawAccounts],
     ...(content.members.length > 1 ? [[part("Members alone", "The policy above is their ensemble."), drawMembers]] : []),
   ];
   const fixed = [
     ...(content.cost_sweep ? [[part("Costs"), drawCosts]] : []),
     ...(content.folds ? [[part("Walk-forward"), drawFolds]] : []),
+    [part("Luck", `What chance alone may do on ${names[names.length - 1]}.`), drawLuck],
     [part("Training"), drawTraining],
     [part("The bars"), drawData],
   ];

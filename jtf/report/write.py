@@ -33,8 +33,8 @@ def write_report(directory: Path) -> Path:
     is_run = (directory / CONFIG).is_file()
     settings = read_config(directory) if is_run else {}
     series = segment_series(result.curves)
-    per_year = result.summary["data"].get("bars_per_year")
-    lines = {} if per_year is None else {name: rolling(one, per_year) for name, one in series.items()}
+    per_year = result.summary["data"]["bars_per_year"]
+    lines = {name: rolling(one, per_year) for name, one in series.items()}
     content = report_content(result, settings, read_metrics(directory), series, lines)
     (directory / PICTURES).mkdir(exist_ok=True)
     for name, picture in pictures(content, series, lines, result.fills).items():

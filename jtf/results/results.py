@@ -79,8 +79,8 @@ class Measured:
     """A row per fill; `tables.FILL_COLUMNS`."""
     trades: pd.DataFrame
     """A row per round trip; `tables.TRADE_COLUMNS`."""
-    observations: pd.DataFrame | None
-    """What the policy saw of the last segment: `tables.observed_table`; None where an older version left none."""
+    observations: pd.DataFrame
+    """What the policy saw of the last segment: `tables.observed_table`."""
     seen: dict[str, float] | None
     """Share of the decisions on bars the policy was trained on, selected on, or never saw; None where not known."""
     notes: tuple[str, ...]
@@ -227,10 +227,9 @@ def write_results(directory: Path, result: RunResult) -> RunResult:
         CURVES: parquet_bytes(result.curves, label),
         FILLS: result.fills.to_csv(index=False).encode(),
         TRADES: result.trades.to_csv(index=False).encode(),
+        OBSERVATIONS: parquet_bytes(result.observations, label),
         PICTURE: equity_png(result.curves, picture_title(result), {"Description": f"params_sha256 {label}"}),
     }
-    if result.observations is not None:
-        files[OBSERVATIONS] = parquet_bytes(result.observations, label)
     for name, content in files.items():
         write_atomically(directory / name, content)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
@@ -292,7 +291,7 @@ def read_result(directory: str | Path) -> RunResult:
         curves=pd.read_parquet(io.BytesIO(contents[CURVES])),
         fills=read_table(contents[FILLS], FILL_COLUMNS),
         trades=read_table(contents[TRADES], TRADE_COLUMNS),
-        observations=pd.read_parquet(io.BytesIO(contents[OBSERVATIONS])) if OBSERVATIONS in contents else None,
+        observations=pd.read_parquet(io.BytesIO(contents[OBSERVATIONS])),
         seen=summary["seen"],
         notes=(*summary["notes"], *([] if stale is None else [stale])),
         derived=derived,

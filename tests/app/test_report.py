@@ -120,8 +120,9 @@ def test_nothing_that_comes_from_data_becomes_markup(reported):
     result = read_result(reported)
     hostile = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
     series = segment_series(result.curves)
-    content = report_content(replace(result, symbol=hostile, notes=(hostile,)), {}, [], series, {})
-    page = page_html(content, page_arrays(result, series, {}))
+    lines = {name: rolling(one, MINUTES_15) for name, one in series.items()}
+    content = report_content(replace(result, symbol=hostile, notes=(hostile,)), {}, [], series, lines)
+    page = page_html(content, page_arrays(result, series, lines))
     assert "<img src=x" not in page and "alert(1)</script>" not in page
     assert "<" not in script_json(content) and json.loads(script_json(content))["symbol"] == hostile
 
@@ -175,13 +176,15 @@ def test_training_writes_the_page_and_prints_its_path(tiny_args, tmp_path, capsy
     assert {path.name for path in run.iterdir()} > NAMES
 
 
-def test_a_run_of_an_older_version_is_drawn_and_says_what_it_lacks(reported, tmp_path):
-    result = read_result(reported)
-    older = {name: result.summary["data"][name] for name in ("kind", "source", "bars", "sha256")}
-    write_results(tmp_path, replace(result, observations=None, summary=result.summary | {"data": older}))
-    content = json.loads((write_report(tmp_path).parent / "report.json").read_text())
-    assert content["observed"] is None and content["data"] is None
-    assert content["segments"]["test"]["rolling_bars"] is None
+def test_results_of_another_version_are_refused_in_one_sentence(reported, tmp_path, capsys):
+    write_results(tmp_path, read_result(reported))
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    del summary["accounts"]
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    before = {path.name for path in tmp_path.iterdir()}
+    assert main([str(tmp_path)]) == 2
+    assert "was written by another version of jtf" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == before
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):

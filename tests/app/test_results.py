@@ -160,11 +160,6 @@ def test_only_the_last_bars_of_a_long_segment_are_observed(bars, policy, market,
     assert len(observed) == 50 and observed["time"].iloc[-1] == bars.timestamps[segments["test"].stop - 1]
 
 
-def test_results_of_an_older_version_have_no_observations(result, tmp_path):
-    write_results(tmp_path, replace(result, observations=None))
-    assert read_result(tmp_path).observations is None and not (tmp_path / "observations.parquet").exists()
-
-
 def test_bars_after_ruin_have_no_action_no_position_and_the_equity_that_was_left(bars, policy, segments):
     poor = replace(policy, env_params=replace(policy.env_params, max_drawdown=0.01))
     measured = measure(poor, bars, poor.market(bars), {"train": segments["train"]})
