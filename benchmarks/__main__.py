@@ -11,6 +11,7 @@ BENCHMARKS = (
     "peer_search",
     "joint_model",
     "regularisation",
+    "defaults",
     "first_layer",
     "compiled_for",
     "market_build",

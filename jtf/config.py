@@ -151,6 +151,9 @@ class RunConfig:
     cost_warmup: float = 0.6
     """Share of the training over which fee and slippage rise from 0 to full; 0 is off. Validations and backtests are
     always at full costs. A run that lengthens another by --continue begins at full costs."""
+    standardise: Literal["long_run", "bar"] = "long_run"
+    """Deviation that the windowed columns are divided by: of a bar, or in the long run, which is larger for slow
+    columns (a mean of 100 bars) and keeps the policy from overfitting them."""
     window: int = DEFAULT_WINDOW
     """Bars the policy sees at once."""
     hour_visibility: HourVisibility = "previous"

@@ -9,7 +9,7 @@ from jtf.results.metrics import annualisation
 from jtf.splits import Fold
 from jtf_env.market import Market, fold_market, scale_market
 from jtf_env.params import EnvParams
-from jtf_env.scaler import Scaler, fit_scaler
+from jtf_env.scaler import Scaler, fit_scaler, long_run_scaler
 from jtf_ppo.types import Environment, Validation
 
 
@@ -39,6 +39,7 @@ def make_problem(
     *,
     lengths: tuple[int, int] | None = None,
     cost_warmup: float = 0.0,
+    long_run: bool = False,
 ) -> Problem:
     """Return the problem of one fold.
 
@@ -51,8 +52,10 @@ def make_problem(
         compiled program; None pads nothing.
     cost_warmup: share of the training over which fee and slippage rise from 0 to full; 0 is off. Validation is always
         at full costs.
+    long_run: whether bar columns are divided by their deviation in the long run (`jtf_env.scaler.long_run_scaler`).
     """
-    scaler = fit_scaler(*training_rows(natural, fold))
+    rows = training_rows(natural, fold)
+    scaler = long_run_scaler(fit_scaler(*rows), rows[0]) if long_run else fit_scaler(*rows)
     train_length, validation_length = lengths or (None, None)
     market = scale_market(natural, scaler)
     train = fold_market(market, [(part.start, part.stop) for part in fold.train], train_length)

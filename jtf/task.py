@@ -74,7 +74,8 @@ class Task:
         """Hash of the settings that decide an update; how long the run goes on is not among them."""
         lengths = ("total_steps", "validation_interval", "checkpoint_interval", "patience", "seed")
         learner = {name: value for name, value in vars(self.learner).items() if name not in lengths}
-        settings = [learner, asdict(self.params), asdict(self.config.split), self.config.cost_warmup]
+        run = [self.config.cost_warmup, self.config.standardise]
+        settings = [learner, asdict(self.params), asdict(self.config.split), *run]
         return hashlib.sha256(json.dumps(json_ready(settings), sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -145,6 +146,7 @@ def make_task(config: RunConfig, data: SymbolData, fold: Fold, lengths: tuple[in
             data.bars.bars_per_year,
             lengths=lengths,
             cost_warmup=cost_warmup(config),
+            long_run=config.standardise == "long_run",
         ),
     )
 

@@ -42,7 +42,7 @@ def test_every_update_records_its_share_of_the_costs(trained_run):
 def test_validation_and_backtest_are_at_full_costs(task):
     assert task.problem.environment.schedule == CostWarmup(0.6)
     assert float(task.problem.validation.data.params.slippage) == pytest.approx(task.params.slippage)
-    assert task.params == replace(make_params("crypto", "composite"), fee=0.0, episode_bars=64)
+    assert task.params == replace(make_params("crypto"), fee=0.0, episode_bars=64)
 
 
 def test_a_warmup_of_zero_leaves_no_schedule(tiny_args):

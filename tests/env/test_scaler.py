@@ -7,15 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
+from scipy.signal import lfilter
 
 from jtf_env import market as jax_market
 from jtf_env import mirror
-from jtf_env.scaler import CLIP, Scaler, fit_scaler
+from jtf_env.scaler import CLIP, LARGEST_INFLATION, Scaler, fit_scaler, long_run_scaler, variance_inflation
 from tests.env.helpers import random_bars
 
 pytestmark = pytest.mark.quick
 
 NO_CONTEXT = np.zeros((500, 0))
+
+
+def autoregression(coefficient: float, seed: int) -> np.ndarray:
+    """``[400_000, 1]`` of unit innovations."""
+    return lfilter([1.0], [1.0, -coefficient], np.random.default_rng(seed).normal(size=400_000))[:, None]
 
 
 def column(values: np.ndarray | float) -> np.ndarray:
@@ -59,6 +65,32 @@ def test_one_row_that_differs_makes_a_column_that_is_not_constant():
     values[70_000] = 0.6
     scaler = fit_scaler(values[:, None], np.zeros((140_000, 0)))
     assert scaler.std[0] == pytest.approx(0.1 / np.sqrt(140_000), rel=1e-3)
+
+
+@pytest.mark.parametrize(("coefficient", "inflation"), [(-0.5, 1.0), (0.0, 1.0), (0.5, 3.0), (0.95, 39.0)])
+def test_the_inflation_of_an_autoregression_is_that_of_its_sum(coefficient, inflation):
+    assert variance_inflation(autoregression(coefficient, 1))[0] == pytest.approx(inflation, rel=0.05)
+
+
+def test_the_inflation_of_a_column_that_hardly_moves_is_bounded():
+    assert variance_inflation(np.arange(10_000.0)[:, None])[0] == pytest.approx(LARGEST_INFLATION)
+
+
+def test_the_long_run_deviation_is_that_of_a_windows_mean():
+    # The mean of 100 values of an AR(1) of coefficient .9: its deviation times 10 is the long-run deviation.
+    path = autoregression(0.9, 2)
+    scaler = long_run_scaler(fit_scaler(path, np.zeros((len(path), 0))), path)
+    assert scaler.std[0] == pytest.approx(10 * path.reshape(-1, 100).mean(axis=1).std(), rel=0.06)
+
+
+def test_context_columns_keep_the_deviation_of_a_bar(noise):
+    table = np.stack([noise, np.cumsum(noise)], axis=1)
+    scaler = fit_scaler(table[:, :1], table[:, 1:])
+    assert long_run_scaler(scaler, table[:, :1]).std[1] == scaler.std[1]
+
+
+def test_a_constant_column_stays_constant_in_the_long_run():
+    assert np.isinf(long_run_scaler(scaler_of(0.3), column(0.3)).std[0])
 
 
 def test_rounded_tables_are_refused():
