@@ -9,6 +9,7 @@ VERBS = {
     "train": "train one policy for one symbol; validate, backtest and save it",
     "backtest": "replay a trained policy on the NumPy mirror over any span of bars",
     "walkforward": "train fold after fold and judge the bars that none had seen",
+    "evaluate": "walk forward through several symbols and judge them together",
     "compare": "tell whether two runs or walk-forwards differ beyond chance",
     "runs": "list, show and remove what is on disk",
     "report": "draw a finished run as one HTML page, its JSON twin and pictures",

@@ -91,6 +91,8 @@ def read_curve(path: Path) -> Curve:
         summary = entry.summary
         if summary["status"] != "finished":
             raise UserError(f"{path} has not finished ({summary['status']}); start its command again.")
+        if "stitched" not in summary:
+            raise UserError(f"{path} has several paths and no single curve; compare walk-forwards or runs.")
         return stitched_curve(path, summary)
     result = read_result(path)
     tested = result.curves[result.curves["segment"] == "test"]

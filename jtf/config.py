@@ -200,6 +200,11 @@ def parse_config(args: Sequence[str] | None = None, prog: str = "jtf train") -> 
 
 
 def parse_new(cls: type[Config], args: Sequence[str], prog: str) -> Config:
+    """Return the checked `cls` that a command line describes; exits 2 on a flag or value that does not exist."""
+    return check_run_config(parse_unchecked(cls, args, prog))
+
+
+def parse_unchecked(cls: type[Config], args: Sequence[str], prog: str) -> Config:
     """Return the `cls` that a command line describes; exits 2 on a flag or value that does not exist.
 
     Mode and ``--config`` are read first, since they decide the defaults of other flags.
@@ -215,7 +220,7 @@ def parse_new(cls: type[Config], args: Sequence[str], prog: str) -> Config:
         length |= {"num_envs": None, "minibatch_size": None}
     default = replace(stored, config=first.config, ppo=replace(stored.ppo, **length))
     config = parse_flags(cls, args, prog, default)
-    return check_run_config(replace(config, ppo=replace(config.ppo, seed=config.seed)))
+    return replace(config, ppo=replace(config.ppo, seed=config.seed))
 
 
 def _without_help(args: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from jtf.console import Terminal, number, print_members, print_notes, print_result
 from jtf.errors import UserError, run_command
-from jtf.experiment.tables import print_walkforward
+from jtf.experiment.tables import print_evaluation, print_paths, print_walkforward
 from jtf.flags import parse_flags
 from jtf.results.catalogue import Entry, entry_at, find_entries, remove
 from jtf.results.results import read_result
@@ -105,7 +105,8 @@ def show(console: Console, path: Path) -> None:
     if entry.kind == "experiment":
         if entry.summary["status"] != "finished":
             raise UserError(f"{path} has not finished ({entry.summary['status']}); start its command again.")
-        print_walkforward(console, entry.summary)
+        printers = {"paths": print_paths, "stitched": print_walkforward, "symbols": print_evaluation}
+        next(printer for key, printer in printers.items() if key in entry.summary)(console, entry.summary)
         return
     result = read_result(path)
     print_result(console, result, f"{result.symbol}: {path}", ())

@@ -43,6 +43,8 @@ class Fold:
     """Stretches in order of time; the scaler is fitted on these bars only."""
     validation: Segment
     test: Segment
+    further_tests: tuple[Segment, ...] = ()
+    """More test segments, each a pass of its own."""
 
     @property
     def train_bars(self) -> int:
@@ -51,8 +53,9 @@ class Fold:
 
     @property
     def segments(self) -> dict[str, Segment]:
-        """``{train, validation, test}``, a pass each; of several training stretches the longest."""
-        return {"train": max(self.train, key=len), "validation": self.validation, "test": self.test}
+        """``{train, validation, test}``, then ``test_2`` and so on, a pass each; of training stretches the longest."""
+        named = {"train": max(self.train, key=len), "validation": self.validation, "test": self.test}
+        return named | {f"test_{index}": test for index, test in enumerate(self.further_tests, start=2)}
 
 
 def embargo_bars(window: int, bar_minutes: int = 15) -> int:
@@ -152,9 +155,14 @@ class Combination:
     """Group -> its bars, each a pass of its own."""
 
     @property
-    def folds(self) -> dict[int, Fold]:
-        """Group -> the fold that tests it; they share what is learnt."""
-        return {group: Fold(self.train, self.validation, test) for group, test in self.tests.items()}
+    def fold(self) -> Fold:
+        """The fold that tests every group held out, in order of time."""
+        first, *others = self.tests.values()
+        return Fold(self.train, self.validation, first, tuple(others))
+
+    def segment_of(self, group: int) -> str:
+        """Return the name of the segment of `fold` that holds the bars of `group`."""
+        return [name for name in self.fold.segments if name.startswith("test")][list(self.tests).index(group)]
 
 
 def combinatorial(

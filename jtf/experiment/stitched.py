@@ -46,13 +46,7 @@ def stitch(results: Sequence[RunResult], bars_per_year: float) -> Stitched:
     """Return the test segments of folds, whose results are in order of time, as one."""
     curves = pd.concat([_test_curve(index, result) for index, result in enumerate(results)], ignore_index=True)
     columns = [name for name in map(str, curves) if name in (EQUITY, HELD) or name.startswith(MEMBER_EQUITY)]
-    level = np.ones(len(columns))
-    parts = []
-    for _, part in curves.groupby("fold", sort=True):
-        growth = part[columns] / part[columns].iloc[0] * level
-        level = growth.iloc[-1].to_numpy()
-        parts.append(growth)
-    curves[columns] = pd.concat(parts)
+    curves[columns] = chained(curves, columns, "fold")
     tests = [result.metrics["test"] for result in results]
     held = [result.baselines["test"]["buy_and_hold"].total_return for result in results]
     decays = [
@@ -67,6 +61,20 @@ def stitch(results: Sequence[RunResult], bars_per_year: float) -> Stitched:
         folds_with_profit=float(np.mean([test.total_return > 0 for test in tests])),
         sharpe_decay=float(np.mean(decays)) if len(decays) == len(results) else None,
     )
+
+
+def chained(curves: pd.DataFrame, columns: Sequence[str], by: str) -> pd.DataFrame:
+    """Return the equity `columns`, every part (rows of one value of `by`) begun at what the one before it left.
+
+    The first one begins at 1.
+    """
+    level = np.ones(len(columns))
+    parts = []
+    for _, part in curves.groupby(by, sort=True):
+        growth = part[list(columns)] / part[list(columns)].iloc[0] * level
+        level = growth.iloc[-1].to_numpy()
+        parts.append(growth)
+    return pd.concat(parts)
 
 
 def curve_metrics(equity: np.ndarray, bars_per_year: float) -> CurveMetrics:

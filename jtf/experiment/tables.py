@@ -46,3 +46,52 @@ def curve_cells(metrics: Mapping[str, Any], alone: Sequence[float], held: float)
         number(metrics["sharpe"], ".2f"),
         number(metrics["max_drawdown"], ".1%"),
     )
+
+
+def print_paths(console: Console, summary: Mapping[str, Any]) -> None:
+    """Print a line a path of combinatorial cross-validation, and how their Sharpe ratios are distributed."""
+    paths = summary["paths"]
+    console.print(f"{len(summary['folds'])} fits, every bar tested in each of several paths, after costs", style="bold")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("", "return", "Sharpe", "drawdown"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for name, metrics in paths["metrics"].items():
+        label = "buying and holding" if name == HELD else name.replace("_", " ")
+        specs = {"total_return": "+.1%", "sharpe": ".2f", "max_drawdown": ".1%"}
+        table.add_row(label, *(number(metrics[key], spec) for key, spec in specs.items()))
+    console.print(table)
+    console.print(
+        f"  Sharpe ratio, median of the paths: {paths['sharpe_median']:.2f}; paths with a profit: "
+        f"{paths['share_with_profit']:.0%}",
+        highlight=False,
+    )
+    console.print("  no verdict: these fits knew what came after the bars they are tested on.", highlight=False)
+
+
+def print_evaluation(console: Console, summary: Mapping[str, Any]) -> None:
+    """Print a line a symbol: what its folds earned out of sample, beside the baselines, and its verdict."""
+    console.print("out of sample, after costs: medians of the folds, ranges in per cent", style="bold")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("symbol", "return", "folds", "members", "held", "Sharpe", "luck", "verdict"):
+        table.add_column(name, justify="left" if name in ("symbol", "verdict") else "right", no_wrap=True)
+    for symbol, record in summary["symbols"].items():
+        found = record["spread"]
+        table.add_row(
+            symbol,
+            number(found["folds"]["median"], "+.1%"),
+            ranged(found["folds"]),
+            ranged(found["members"]),
+            number(found["baselines"]["buy_and_hold"]["median"], "+.1%"),
+            number(record["metrics"]["test"]["sharpe"], ".2f"),
+            number(record["luck"]["deflated_sharpe"], ".2f"),
+            record["verdict"]["status"],
+        )
+    console.print(table)
+    console.print(
+        "  luck: probability that the Sharpe ratio is above what the luckiest of the trials is expected to show"
+    )
+
+
+def ranged(found: Mapping[str, Any]) -> str:
+    """Return the range in per cent, e.g. ``-2.0 to +3.1``."""
+    return f"{100 * found['least']:+.1f} to {100 * found['most']:+.1f}"

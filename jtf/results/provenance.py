@@ -18,7 +18,8 @@ def seen_spans(fold: Fold, timestamps: pd.DatetimeIndex) -> Spans:
     before it.
     """
     parts = [(part.start, "in-sample") for part in fold.train]
-    parts += [(fold.validation.start, "selection"), (fold.test.start, "unseen")]
+    parts.append((fold.validation.start, "selection"))
+    parts += [(test.start, "unseen") for test in (fold.test, *fold.further_tests)]
     parts.sort()
     starts = [0, *(start for start, _ in parts[1:]), len(timestamps)]
     spans: Spans = {"in-sample": [], "selection": []}

@@ -66,12 +66,12 @@ class Measured:
     metrics: dict[str, Metrics]
     """By segment; where a segment holds bars of more than one label, also by label (`provenance.LABELS`)."""
     baselines: dict[str, dict[str, Metrics]]
-    """The same keys, then by name: ``buy_and_hold``, ``flat``; of the last segment also ``moving_average_cross`` and
-    ``perfect_foresight``."""
+    """The same keys, then by name: ``buy_and_hold``, ``flat``; of test, else of the last segment, also
+    ``moving_average_cross`` and ``perfect_foresight``."""
     accounts: dict[str, Accounts]
     """By segment: the account a bar and the account a trade."""
     random: RandomTiming
-    """Of the last segment: what the same positions earn at random times."""
+    """Of test, else of the last segment: what the same positions earn at random times."""
     curves: pd.DataFrame
     """A row per bar of every segment; the columns are those of `curve_table`, and of several members
     `add_member_equity`."""
@@ -137,7 +137,7 @@ def measure(
     decide = policy.decider(market)
     labels = label_bars(bars.timestamps, spans) if spans is not None else np.full(len(bars), "unknown", object)
     table = bar_table(bars, labels, policy_outputs(policy, market))
-    days, judged = trading_days(bars), list(segments)[-1]
+    days, judged = trading_days(bars), "test" if "test" in segments else list(segments)[-1]
     metrics: dict[str, Metrics] = {}
     baselines: dict[str, dict[str, Metrics]] = {}
     accounts: dict[str, Accounts] = {}

@@ -57,6 +57,10 @@ class Evidence:
     """Out-of-sample total return of every fold (fraction); empty for a single split."""
 
 
+FEWEST_SYMBOLS, FEWEST_CLASSES, APPROVED_SHARE = 5, 2, 0.5
+"""What it takes to say that a way to train works at all, and not on one symbol."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The status and the sentences that led to it."""
@@ -132,6 +136,22 @@ def judge(metrics: Mapping[str, Metrics], evidence: Evidence, thresholds: Thresh
             f"{test.max_drawdown:.1%} over {test.num_trades} trades pass every threshold.",
         ),
     )
+
+
+def judge_symbols(verdicts: dict[str, Verdict], classes: dict[str, str]) -> Verdict:
+    """Return the verdict on all symbols together; `verdicts` and asset `classes` are by symbol."""
+    approved = [symbol for symbol, verdict in verdicts.items() if verdict.status == "APPROVED"]
+    share = f"{len(approved)} of {len(verdicts)} symbols are APPROVED"
+    if not approved and all(verdict.status == "DROP" for verdict in verdicts.values()):
+        return Verdict("DROP", (f"All {len(verdicts)} symbols are DROP.",))
+    doubts = []
+    if len(verdicts) < FEWEST_SYMBOLS:
+        doubts.append(f"{len(verdicts)} symbols are too few to generalise from, fewer than {FEWEST_SYMBOLS}.")
+    if len(set(classes.values())) < FEWEST_CLASSES:
+        doubts.append(f"All symbols are {next(iter(classes.values()))}: one asset class proves nothing about others.")
+    if len(approved) < APPROVED_SHARE * len(verdicts):
+        doubts.append(f"{share}, fewer than {APPROVED_SHARE:.0%}.")
+    return Verdict("REVIEW", tuple(doubts)) if doubts else Verdict("APPROVED", (f"{share}.",))
 
 
 def _failed(conditions: list[Condition]) -> list[str]:

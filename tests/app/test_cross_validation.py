@@ -99,10 +99,10 @@ def test_no_window_reaches_from_one_part_into_another(sizes, more, config):
             assert max(one.validation.start - part.stop, part.start - one.validation.stop) >= embargo
 
 
-def test_folds_of_a_combination_share_what_is_learnt():
-    folds = USUAL[3].folds
-    assert set(folds) == set(USUAL[3].tests)
-    assert len({(fold.train, fold.validation) for fold in folds.values()}) == 1
+def test_the_fold_of_a_combination_tests_every_group_held_out():
+    for one in USUAL:
+        assert {group: one.fold.segments[one.segment_of(group)] for group in one.tests} == one.tests
+        assert (one.fold.train, one.fold.validation) == (one.train, one.validation)
 
 
 def test_validation_has_its_share_of_what_is_not_tested():

@@ -1,0 +1,142 @@
+"""Several symbols judged together, and the paths of combinatorial cross-validation."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import jtf
+from jtf import compare, evaluate, runs, walkforward
+from jtf.experiment.stitched import STITCHED
+from jtf.results.verdict import Verdict, judge_symbols
+from tests.app.conftest import TINY, random_walk
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, compile_cache):
+    found = tmp_path_factory.mktemp("bars")
+    for seed, symbol in enumerate(("AAAUSDT", "BBBUSDT")):
+        random_walk(1_600, seed).to_parquet(found / f"{symbol}_15Min.parquet")
+    return found
+
+
+@pytest.fixture(scope="module")
+def evaluated(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    flags = ["--symbols", "AAAUSDT,BBBUSDT", "--data", str(folder), *TINY, "--folds", "2", "--members", "2"]
+    assert evaluate.main([*flags, "--out", str(out)]) == 0
+    (path,) = (out / "evaluate").iterdir()
+    return path
+
+
+@pytest.fixture(scope="module")
+def crossed(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    flags = ["--symbol", "AAAUSDT", "--data", str(folder), *TINY, "--scheme", "cpcv", "--folds", "3", "--tested", "2"]
+    more = ["--members", "1", "--split.validation", "0.2", "--out", str(out)]
+    assert walkforward.main([*flags, *more, "--ppo.minibatch-size", "128"]) == 0
+    (path,) = (out / "walkforward").iterdir()
+    return path
+
+
+def summary_of(path):
+    return json.loads((path / "summary.json").read_text())
+
+
+def test_every_symbol_has_its_folds_its_baselines_and_its_verdict(evaluated):
+    symbols = summary_of(evaluated)["symbols"]
+    assert list(symbols) == ["AAAUSDT", "BBBUSDT"]
+    for record in symbols.values():
+        tests = [fold["metrics"]["test"]["total_return"] for fold in record["folds"]]
+        assert len(tests) == 2 and record["spread"]["folds"]["median"] == pytest.approx(np.median(tests))
+        assert record["spread"]["members"]["count"] == 4
+        assert {"buy_and_hold", "flat", "moving_average_cross", "perfect_foresight"} <= set(
+            record["spread"]["baselines"]
+        )
+        assert record["verdict"]["status"] in ("DROP", "REVIEW")
+
+
+def test_two_symbols_of_one_class_are_never_generalised_from(evaluated):
+    verdict = summary_of(evaluated)["verdict"]
+    assert verdict["status"] in ("DROP", "REVIEW")
+    if verdict["status"] == "REVIEW":
+        assert any("too few" in reason for reason in verdict["reasons"])
+
+
+def test_an_evaluation_is_listed_and_shown(evaluated, capsys):
+    assert runs.main(["list", "--out", str(evaluated.parent.parent)]) == 0
+    assert runs.main(["show", str(evaluated)]) == 0
+    text = capsys.readouterr().out
+    assert "2-symbols-rolling" in text and "BBBUSDT" in text
+
+
+def test_every_bar_is_tested_in_every_path_of_cross_validation(crossed):
+    summary, curves = summary_of(crossed), pd.read_parquet(crossed / STITCHED)
+    assert len(summary["folds"]) == 3 and list(curves)[2:] == ["buy_and_hold", "path_0", "path_1"]
+    assert curves["time"].is_monotonic_increasing and curves["time"].is_unique
+    assert set(curves["group"]) == {0, 1, 2} and not curves.isna().any().any()
+    assert summary["verdict"] is None
+
+
+def test_a_path_is_put_together_from_the_fits_that_held_its_groups_out(crossed):
+    summary, curves = summary_of(crossed), pd.read_parquet(crossed / STITCHED)
+    fits = [jtf.read_result(fold["run"]) for fold in summary["folds"]]
+    # Fits hold out (0, 1), (0, 2), (1, 2): path 0 takes groups 0, 1 of fit 0 and group 2 of fit 1.
+    growth = [1 + fits[0].metrics["test"].total_return, 1 + fits[0].metrics["test_2"].total_return]
+    growth.append(1 + fits[1].metrics["test_2"].total_return)
+    assert curves["path_0"].iloc[-1] == pytest.approx(np.prod(growth), rel=1e-12)
+
+
+def test_a_fit_of_cross_validation_has_seen_no_bar_that_it_is_tested_on(crossed):
+    for fold in summary_of(crossed)["folds"]:
+        curves = jtf.read_result(fold["run"]).curves
+        tested = curves[curves["segment"].str.startswith("test")]
+        assert set(tested["seen"]) == {"unseen"}
+
+
+def test_paths_are_shown_and_are_no_single_curve_to_compare(crossed, capsys):
+    assert runs.main(["show", str(crossed)]) == 0
+    assert "path 1" in capsys.readouterr().out
+    assert compare.main([str(crossed), str(crossed)]) == 2
+    assert "several paths" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        ([], "--symbols is missing"),
+        (["--symbols", "AAAUSDT,AAAUSDT"], "AAAUSDT twice"),
+        (["--symbols", "AAAUSDT,../x"], "'../x' is no symbol"),
+        (["--symbols", "AAAUSDT,NONE"], "NONE"),
+        (["--symbols", "AAAUSDT", "--folds", "1"], "--folds 1"),
+        (["--symbols", "AAAUSDT", "--folds", "900"], "AAAUSDT: 1600 bars are too few"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_sentence_and_leaves_nothing(folder, args, named, tmp_path, capsys):
+    assert evaluate.main([*args, "--data", str(folder), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert named in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+APPROVED, REVIEW, DROP = (Verdict(status, ("because.",)) for status in ("APPROVED", "REVIEW", "DROP"))
+BOTH = ["us_equity", "us_equity", "us_equity", "crypto", "crypto"]
+
+
+def together(verdicts, classes):
+    names = [f"S{index}" for index in range(len(verdicts))]
+    return judge_symbols(dict(zip(names, verdicts, strict=True)), dict(zip(names, classes, strict=True)))
+
+
+def test_half_of_five_symbols_of_two_classes_is_enough():
+    assert together([APPROVED, APPROVED, APPROVED, REVIEW, DROP], BOTH).status == "APPROVED"
+
+
+def test_one_asset_class_or_few_symbols_are_not_enough_whatever_they_earned():
+    assert together([APPROVED] * 5, ["crypto"] * 5).status == "REVIEW"
+    assert together([APPROVED] * 4, BOTH[1:]).status == "REVIEW"
+
+
+def test_symbols_that_all_failed_are_dropped():
+    assert together([DROP] * 5, BOTH).status == "DROP"
+    assert together([DROP] * 4 + [REVIEW], BOTH).status == "REVIEW"
