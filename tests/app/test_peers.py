@@ -61,9 +61,9 @@ def test_rejax_trains_and_evaluates_by_itself(algorithm: str) -> None:
         "skip_initial_evaluation": True,
         "learning_rate": 1e-3,
         "gamma": 0.9,
-        "num_envs": 64,
+        "num_envs": 32,
     }
-    replay = {"buffer_size": 4096, "fill_buffer": 1024, "batch_size": 256}
+    replay = {"buffer_size": 4096, "fill_buffer": 1024, "batch_size": 256, "num_epochs": 2}
     own = {
         "PPO": {"num_steps": 32, "num_minibatches": 8, "num_epochs": 4, "ent_coef": 0.0},
         "DQN": replay,
