@@ -46,6 +46,7 @@ def run_jobs(command: Sequence[str], jobs: Sequence[Job], cores: int, kept: Path
             result = run_pinned([*command, json.dumps(job)], group)
         finally:
             free.put(group)
+        print(f"cores {group}: done", flush=True)
         with writing:
             done[job_key(job, cores)] = result
             append_line(kept, {"job": job, "cores": cores, "result": result})

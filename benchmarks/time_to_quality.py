@@ -102,7 +102,8 @@ def draw(jobs: Sequence[Job], runs: Sequence[QualityRun], args: argparse.Namespa
         seconds, best = best_so_far(run)
         label = None if job.trainer in labelled else LABELS[job.trainer]
         labelled.add(job.trainer)
-        axes.plot(seconds, best, color=colours[job.trainer], label=label, drawstyle="steps-post", linewidth=1)
+        colour = colours[job.trainer]
+        axes.plot(seconds, best, color=colour, label=label, drawstyle="steps-post", marker=".", linewidth=1)
     axes.axhline(args.level, color="grey", linewidth=0.8, linestyle=":")
     axes.set(xscale="log", xlabel="seconds, compile included", ylabel="best normalised score so far, unseen bars")
     axes.set_ylim(bottom=0.0)
