@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jtf_env.account import account_columns
@@ -118,30 +119,61 @@ def reset_batch(key: Array, num_envs: int, data: TradingData) -> tuple[EnvState,
 
 
 def step_batch(bits: Array, state: EnvState, action: Array, data: TradingData) -> tuple[EnvState, Timestep]:
-    """Step every environment, restarting ended episodes at the start rows of `bits` (uint32)."""
+    """Step every environment; where an episode ends, a flat account starts at the start row of `bits` (uint32).
+
+    Where a stretch of bars ends before the episode's length, it starts at the beginning of the next stretch, with the
+    steps that were left: every decision row is then visited equally often. With drawn starts alone, the first of them
+    would be visited once where the row `episode_bars` later is visited `episode_bars` times.
+    """
     market, params = data
+    goes_on = runs_out(state, market, params)
+    start = jnp.where(goes_on, market.next_start[state.bar], start_row(bits, market))
     batched = jax.vmap(autoreset_step_at, in_axes=(0, 0, 0, None, None))
-    following, result, final = batched(start_row(bits, market), state, action, market, params)
+    following, result, final = batched(start, state, action, market, params)
+    following = replace(following, steps=jnp.where(goes_on & result.truncated, final.steps, following.steps))
     timestep = Timestep(
         observation=observe(following, data),
         final_observation=observe(final, data),
         reward=result.reward,
         terminated=result.terminated,
         truncated=result.truncated,
-        metrics=step_metrics(state, result),
+        metrics=step_metrics(state, result, market),
     )
     return following, timestep
 
 
-def step_metrics(state: EnvState, result: StepResult) -> dict[str, Array]:
-    """Return what is averaged over a rollout; ``return_bp`` is the return of a step in basis points."""
+def runs_out(state: EnvState, market: Market, params: EnvParams) -> Array:
+    """Return ``[B]`` bool: the next step ends the stretch, and not the length of the episode."""
+    last = state.bar + 1 >= market.segment_end[state.bar]
+    return last & ((params.episode_bars == 0) | (state.steps + 1 < params.episode_bars))
+
+
+def step_metrics(state: EnvState, result: StepResult, market: Market) -> dict[str, Array]:
+    """Return what is averaged over a rollout.
+
+    ``return_bp`` is the return of a step in basis points; ``first_bars`` is whether the decision was made at one of the
+    first bars of its stretch (`at_first_bars`).
+    """
     info = result.info
     return {
         "return_bp": 1e4 * (info.equity / state.equity - 1.0),
         "exposure": jnp.abs(info.position),
         "traded": (info.traded_notional > 0).astype(jnp.float32),
         "ruined": result.terminated.astype(jnp.float32),
+        "first_bars": at_first_bars(state.bar, market).astype(jnp.float32),
     }
+
+
+def at_first_bars(rows: Array, market: Market) -> Array:
+    """Return whether each of ``rows [B]`` is among the first ``W - 1`` of its stretch."""
+    return market.segment_end[rows - (market.window - 1)] != market.segment_end[rows]
+
+
+def first_bars_share(market: Market) -> float:
+    """Return the share of the decision rows that are the first ``W - 1`` of their stretch."""
+    segment_end = np.asarray(market.segment_end)
+    rows = np.flatnonzero(segment_end > np.arange(market.num_bars))
+    return float(np.mean(segment_end[rows - (market.window - 1)] != segment_end[rows]))
 
 
 class ValidationPass(NamedTuple):

@@ -1,6 +1,7 @@
 """Train a task and measure what came of it: the way in from Python, and what ``jtf.train`` calls."""
 
 import math
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from jtf.config import MODE_STEPS, EnvConfig, LearnerConfig, RewardConfig, RunCo
 from jtf.data import load_bars
 from jtf.data.check import TIMEFRAME_NAMES, bars_record
 from jtf.data.synthetic import synthetic_market
+from jtf.environment import first_bars_share
 from jtf.errors import UserError
 from jtf.flags import errors_name_flags
 from jtf.models.policy import Params, Policy, params_sha256
@@ -34,6 +36,7 @@ from jtf.results.run_directory import (
     create_run,
     last_checkpoint,
     read_config,
+    read_metrics,
     read_summary,
     run_lock,
     write_atomically,
@@ -295,10 +298,12 @@ def conclude(task: Task, result: TrainResult, directory: Path, started: float) -
     lost = [
         f"Member {seed} diverged and is not part of the ensemble." for seed in task.seeds if seed not in policy.seeds
     ]
+    visits = first_bar_visits(task, directory)
     summary = base_summary(task, directory, started, "finished") | learner_summary(result, started)
+    summary |= {"first_bar_visits": visits}
     run = RunResult.from_measured(
         measured,
-        notes=(*notes(task), *lost),
+        notes=(*notes(task), *lost, *note_on_visits(visits, result.steps / task.problem.usable_rows)),
         symbol=task.config.symbol,
         members=tuple(members),
         verdict=verdict,
@@ -307,6 +312,23 @@ def conclude(task: Task, result: TrainResult, directory: Path, started: float) -
         summary=summary | {"ensemble": {"params_sha256": policy.sha256, "metrics": measured.metrics}},
     )
     return write_results(directory, run)
+
+
+def first_bar_visits(task: Task, directory: Path) -> float | None:
+    """Return how often training visited the first bars of its stretches, a window of each, beside the mean bar."""
+    expected = first_bars_share(task.problem.data[0])
+    shares = [record["train/first_bars"] for record in read_metrics(directory) if "train/first_bars" in record]
+    return statistics.fmean(shares) / expected if shares and expected else None
+
+
+def note_on_visits(visits: float | None, passes: float) -> list[str]:
+    """Return a sentence where the first bars were visited less than half or more than twice as often as the mean one.
+
+    With fewer than 16 `passes` over the bars chance alone may do that (the deviation is about ``1 / sqrt(passes)``).
+    """
+    if visits is None or passes < 16 or 0.5 <= visits <= 2.0:
+        return []
+    return [f"Training visited the first bars {visits:.2f} times as often as the mean bar; 0.5 to 2 is usual."]
 
 
 def luck_on_test(task: Task, measured: Measured, directory: Path) -> SharpeLuck:

@@ -54,6 +54,8 @@ class Market:
     """``[T]`` int32, rows at which an episode may start, in order of time; the rest repeats the last one."""
     num_starts: Array
     """``[]`` int32, how many of `start_rows` count."""
+    next_start: Array
+    """``[T]`` int32, first row of the stretch after a row's own, of the last one that of the first; else -1."""
     layout: Layout = field(metadata={"static": True})
     """Static. The columns and their order."""
     window: int = field(metadata={"static": True})

@@ -26,6 +26,8 @@ class StretchRows(NamedTuple):
     """``[T]`` int32, rows at which an episode may start, in order of time; the rest repeats the last one."""
     num_starts: np.ndarray
     """``[]`` int32, how many of `start_rows` count."""
+    next_start: np.ndarray
+    """``[T]`` int32, first row of the stretch after a row's own, of the last one that of the first; else -1."""
 
 
 class Cut(NamedTuple):
@@ -41,12 +43,12 @@ class Cut(NamedTuple):
 
 def stretch_rows(stretches: Sequence[Stretch], num_rows: int) -> StretchRows:
     """Return the arrays of `stretches` in a market of `num_rows` rows."""
-    segment_end = np.full(num_rows, -1, np.int32)
-    for start, stop in stretches:
-        segment_end[start:stop] = stop - 1
+    segment_end, next_start = np.full((2, num_rows), -1, np.int32)
+    for (start, stop), (following, _) in zip(stretches, [*stretches[1:], stretches[0]], strict=True):
+        segment_end[start:stop], next_start[start:stop] = stop - 1, following
     starts = np.flatnonzero(np.arange(num_rows) < segment_end)
     start_rows = np.pad(starts, (0, num_rows - len(starts)), "edge").astype(np.int32)
-    return StretchRows(segment_end, start_rows, np.array(len(starts), np.int32))
+    return StretchRows(segment_end, start_rows, np.array(len(starts), np.int32), next_start)
 
 
 def cut_stretches(stretches: Sequence[Stretch], segment_end: np.ndarray, window: int, length: int | None = None) -> Cut:

@@ -39,6 +39,8 @@ class Market:
     """``[T]`` int32, rows at which an episode may start, in order of time; the rest repeats the last one."""
     num_starts: np.ndarray
     """``[]`` int32, how many of `start_rows` count."""
+    next_start: np.ndarray
+    """``[T]`` int32, first row of the stretch after a row's own, of the last one that of the first; else -1."""
     layout: Layout
     window: int
     """Bars in an observation."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jtf.data.synthetic import synthetic_bars
-from jtf.environment import ValidationData, row_table, trade_once
+from jtf.environment import ValidationData, at_first_bars, first_bars_share, row_table, trade_once
 from jtf.problem import make_problem
 from jtf.splits import Fold, Segment
 from jtf_env.actions import BUY_75, HOLD
@@ -166,6 +166,41 @@ def test_no_episode_of_a_fold_with_a_hole_visits_the_hole():
     windows = rows[:, None] + np.arange(1 - WINDOW, 1)
     hole = np.arange(WINDOW - 1 + 150, WINDOW - 1 + 230 - (WINDOW - 1))
     assert not np.isin(windows, hole).any()
+
+
+@pytest.mark.parametrize("episode_bars", [40, 200, 0])
+@pytest.mark.parametrize("fold", [WHOLE, HOLED], ids=["whole", "holed"])
+def test_every_decision_row_is_visited_equally_often(fold, episode_bars):
+    problem = problem_of(NATURAL, fold)
+    market, params = problem.data
+    data, num_envs = (market, replace(params, episode_bars=jnp.int32(episode_bars))), 512
+
+    @jax.jit
+    def visits(key):
+        state, _ = problem.environment.reset(key, num_envs, data)
+
+        def step(state, key):
+            bits = jax.random.bits(key, (num_envs,), jnp.uint32)
+            return problem.environment.step(bits, state, jnp.zeros(num_envs, jnp.int32), data)[0], state.bar
+
+        _, rows = jax.lax.scan(step, state, jax.random.split(key, 800))
+        return jnp.bincount(rows.reshape(-1), length=market.num_bars)
+
+    count = np.asarray(visits(jax.random.key(0)))
+    decides = np.asarray(market.segment_end) > np.arange(market.num_bars)
+    assert not count[~decides].any()
+    # 512 x 800 visits over some 400 rows: 1 000 each.
+    assert count[decides].min() > 0.7 * count[decides].mean()
+    assert count[decides].max() < 1.3 * count[decides].mean()
+
+
+def test_the_first_bars_of_a_stretch_are_a_window_of_each():
+    problem = problem_of(NATURAL, HOLED)
+    market, share = problem.data[0], first_bars_share(problem.data[0])
+    decides = np.flatnonzero(np.asarray(market.segment_end) > np.arange(market.num_bars))
+    first = np.asarray(at_first_bars(jnp.asarray(decides), market))
+    assert first.sum() == 2 * (WINDOW - 1)
+    assert share == pytest.approx(first.sum() / (149 + 229))
 
 
 def test_a_pass_over_two_stretches_compounds_them_and_trades_nothing_between():

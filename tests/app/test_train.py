@@ -14,12 +14,13 @@ from jtf import train
 from jtf.config import parse_config
 from jtf.console import LiveLine
 from jtf.data.synthetic import synthetic_market
-from jtf.environment import step_batch, validate
+from jtf.environment import first_bars_share, step_batch, validate
 from jtf.models.policy_file import FILE_NAME, load_policy
 from jtf.reporter import every
 from jtf.results.evaluation import evaluate
 from jtf.results.metrics import METRIC_NAMES, annualisation
-from jtf.results.run_directory import read_config, read_summary
+from jtf.results.run_directory import read_config, read_metrics, read_summary
+from jtf.run import note_on_visits
 from jtf.task import prepare
 from jtf_env.mirror.backtest import replay
 from jtf_env.mirror.market import build_market
@@ -322,3 +323,16 @@ def test_several_members_are_shown_with_median_and_spread(run_of_three, capsys):
     }
     shown = [lines[name][4].strip() for name in ("median", "least", "most")]
     assert shown == [f"{returns[k]:.1%}" for k in (1, 0, 2)]
+
+
+def test_a_run_says_how_often_training_visited_the_first_bars(trained_run):
+    records = [record for record in read_metrics(trained_run) if "train/first_bars" in record]
+    mean = sum(record["train/first_bars"] for record in records) / len(records)
+    visits = read_summary(trained_run)["first_bar_visits"]
+    market = prepare(parse_config(["--config", str(trained_run / "config.json")])).problem.data[0]
+    assert visits == pytest.approx(mean / first_bars_share(market))
+
+
+@pytest.mark.parametrize(("visits", "passes", "said"), [(0.3, 100, 1), (2.5, 100, 1), (0.3, 4, 0), (0.8, 100, 0)])
+def test_first_bars_that_were_visited_too_seldom_or_too_often_are_a_note(visits, passes, said):
+    assert len(note_on_visits(visits, passes)) == said

@@ -200,7 +200,7 @@ def test_a_step_from_the_last_row_of_a_stretch_stays_there(folds):
 
 def test_the_mirror_folds_the_same_rows(folds):
     device, mirrored = folds
-    for name in (*ROW_FIELDS, "segment_end", "start_rows", "num_starts"):
+    for name in (*ROW_FIELDS, "segment_end", "start_rows", "num_starts", "next_start"):
         wanted = getattr(mirrored, name)
         found = np.asarray(getattr(device, name))
         np.testing.assert_array_equal(found, wanted.astype(found.dtype), name)
@@ -271,5 +271,8 @@ def test_start_rows_are_all_rows_before_the_last_of_their_stretch(lengths, extra
     assert marks.start_rows[:count].tolist() == [r for start, stop in stretches for r in range(start, stop - 1)]
     for start, stop in stretches:
         assert (marks.segment_end[start:stop] == stop - 1).all()
+    for (start, stop), (following, _) in zip(stretches, stretches[1:] + stretches[:1], strict=True):
+        assert (marks.next_start[start:stop] == following).all()
+    assert (marks.next_start >= 0).sum() == (marks.segment_end >= 0).sum()
     assert (marks.segment_end >= 0).sum() == sum(length for length, _ in lengths)
     assert all(getattr(marks, name).dtype == np.int32 for name in marks._fields)
