@@ -30,17 +30,18 @@ from benchmarks.learning import (
 from benchmarks.measure import Row, make_parser, report
 from benchmarks.pictures import new_figure, save_figure
 from jtf.errors import run_command
-from jtf.known_optimum.markets import hourly_market
+from jtf.known_optimum.markets import known_market
 from jtf_env.layouts import get_layout
 
-KNOWN = "known hourly"
+MARKET = "hourly"
+KNOWN = f"known {MARKET}"
 LAYOUTS = ("v5.5.0", "v5.6.0")
 
 
 def known_row(args: argparse.Namespace, layout: str, seed: int) -> Row:
     """Train one layout on one known market."""
     num_bars = num_bars_for(args.train_bars, args.unseen_bars)
-    known = hourly_market(num_bars, seed, layout, unseen_bars=args.unseen_bars)
+    known = known_market(MARKET, num_bars, seed, layout, unseen_bars=args.unseen_bars)
     curve = learn_known(known, learner_config(args, seed, feature_noise=args.feature_noise))
     return layout_row(KNOWN, layout, seed, curve, *optimum_returns(known))
 

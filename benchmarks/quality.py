@@ -29,7 +29,7 @@ from benchmarks.peer import PEERS, PeerConfig, start_peer
 from benchmarks.pinned import run_jobs
 from jtf.environment import ValidationData, validate
 from jtf.errors import UserError, run_command
-from jtf.known_optimum.markets import TRAIN_BARS, UNSEEN_BARS, KnownOptimumMarket, regime_market
+from jtf.known_optimum.markets import TRAIN_BARS, UNSEEN_BARS, KnownOptimumMarket, known_market
 from jtf_ppo import PPOConfig
 from jtf_ppo.types import PolicyFunctions
 
@@ -124,7 +124,7 @@ def run_job(job: Job) -> QualityRun:
     if job.trainer not in TRAINERS:
         raise UserError(f"trainer {job.trainer!r} is not one of {', '.join(TRAINERS)}.")
     num_bars = num_bars_for(job.train_bars, job.unseen_bars)
-    known = regime_market(num_bars, job.seed, unseen_bars=job.unseen_bars)
+    known = known_market("regime", num_bars, job.seed, unseen_bars=job.unseen_bars)
     return run_ours(job, known) if job.trainer in OURS else run_peer(job, known)
 
 

@@ -33,7 +33,7 @@ from benchmarks.learning import (
 from benchmarks.measure import Row, make_parser, report
 from benchmarks.pictures import new_figure, save_figure
 from jtf.errors import run_command
-from jtf.known_optimum.markets import regime_market
+from jtf.known_optimum.markets import known_market
 from jtf_env.layouts import DEFAULT_LAYOUT
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -50,7 +50,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def known_row(args: argparse.Namespace, setting: str, seed: int) -> Row:
     """Train one setting on one known market, in units of its optimum."""
     num_bars = num_bars_for(args.train_bars, args.unseen_bars)
-    known = regime_market(num_bars, seed, unseen_bars=args.unseen_bars, distractor=args.distractor)
+    known = known_market("regime", num_bars, seed, unseen_bars=args.unseen_bars, distractor=args.distractor)
     curve = learn_known(known, learner_config(args, seed, **SETTINGS[setting]))
     return setting_row("known regime", setting, seed, curve, *optimum_returns(known))
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from jtf.known_optimum.markets import MARKETS, KnownOptimumMarket
+from jtf.known_optimum.markets import KnownOptimumMarket, known_market
 from jtf.known_optimum.programme import backtest_actions
 from jtf.models.policy import row_outputs
 from jtf.problem import make_problem
@@ -60,6 +60,8 @@ class LearningCheck:
     that validated best, which without an edge were lucky there; at most the bound. profit: at most the bound. ratio:
     of the score to that of the 51-column layout, at least the bound."""
     layout: str = "v5.6.0"
+    cost: float | None = None
+    """Of a trade, a side, as a fraction; None is the market's own."""
     train_bars: int = 14_000
     learner: dict[str, Any] = field(default_factory=dict)
     """Settings that differ from `LEARNER`."""
@@ -140,7 +142,8 @@ def measure_seed(check: LearningCheck, seed: int) -> float:
 def make_market(check: LearningCheck, layout: str, seed: int) -> KnownOptimumMarket:
     """Return the market of a check: warm-up, training, embargo, validation, embargo, check."""
     unseen = VALIDATION_BARS + EMBARGO + CHECK_BARS
-    return MARKETS[check.market](WARM_UP + check.train_bars + EMBARGO + unseen, seed, layout, unseen_bars=unseen)
+    num_bars = WARM_UP + check.train_bars + EMBARGO + unseen
+    return known_market(check.market, num_bars, seed, layout, unseen_bars=unseen, cost=check.cost)
 
 
 def check_segment(known: KnownOptimumMarket) -> Segment:

@@ -1,17 +1,20 @@
-"""Five markets whose best policy is known: what the learning checks are run on.
+"""Seven markets whose best policy is known: what the learning checks are run on.
 
-=========== ======================================================== ==========================================
-market      the next bar's return                                    what the policy sees
-=========== ======================================================== ==========================================
-next_bar    ``+-20 bp * |normal|``, sign independent                 its sign in `SIGNAL_COLUMN`; long only
-hourly      ``PULL * h1_return`` + noise of 20 bp                    real context, real `HOURLY_COLUMN`, distractor
-regime      hidden AR(1) drift (.95, 6 bp) + noise of 20 bp          drift in its units + unit noise in the column
-noise       noise of 20 bp, mean 0 over the training bars            a column of noise
-shuffled    as next_bar                                              next_bar's column, permuted in time
-=========== ======================================================== ==========================================
+============= ====================================================== ==========================================
+market        the next bar's return                                  what the policy sees
+============= ====================================================== ==========================================
+next_bar      ``+-20 bp * |normal|``, sign independent               its sign in `SIGNAL_COLUMN`; long only
+hourly        ``PULL * h1_return`` + noise of 20 bp                  real context, real `HOURLY_COLUMN`, distractor
+regime        hidden AR(1) drift (.95, 6 bp) + noise of 20 bp        drift in its units + unit noise in the column
+costly_regime the same (.99, 3 bp) + noise of 30 bp                  as regime
+drift         3 bp + noise of 5 bp                                   a column of noise; long only
+noise         noise of 20 bp, mean 0 over the training bars          a column of noise
+shuffled      as next_bar                                            next_bar's column, permuted in time; long only
+============= ====================================================== ==========================================
 
-Markets trade 24/7, open where the last bar closed, and cost 2 bp a side; shorts are allowed but in next_bar and its
-control, where long-only makes a change of mind one order instead of three.
+Markets trade 24/7 and open where the last bar closed. A trade costs 2 bp a side, in drift and costly_regime 27 bp;
+shorts are allowed but where the table says so. In next_bar and its control long-only makes a change of mind one order
+instead of three.
 
 In *hourly* the row a decision reads carries the drift of the bar it trades: ``h1_return`` of bar `i` (the clock hour
 before the hour of bar `i`) drives bar ``i + 1``; its context is real, and so is the return column, from whose window
@@ -29,6 +32,7 @@ and 14 000 training bars, ridge regression at the penalty of unit feature noise 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,8 +68,14 @@ NOISE = 20e-4
 """Standard deviation of a bar's noise, as a fraction of the price."""
 MEAN_MOVE = NOISE * float(np.sqrt(2 / np.pi))
 """*next_bar*: mean size of a move."""
+COST, REAL_COST = 2e-4, 27e-4
+"""Of a trade, a side, as a fraction: slippage of a liquid equity, and fee and slippage of crypto spot."""
 COEFFICIENT, DRIFT = 0.95, 6e-4
 """*regime*: AR(1) coefficient a bar and standard deviation of the hidden drift."""
+COSTLY_COEFFICIENT, COSTLY_DRIFT, COSTLY_NOISE = 0.99, 3e-4, 30e-4
+"""*costly_regime*: the same, and the noise around it."""
+RISE, RISE_NOISE, RISE_START = 3e-4, 5e-4, 0.01
+"""*drift*: the constant drift a bar, the noise around it, and the first price: it doubles every 2 300 bars."""
 PULL, HOURLY_NOISE = 0.16, 20e-4
 """*hourly*: drift as a share of the previous hour's return (standard deviation 6.3 bp), and the noise around it.
 
@@ -89,7 +99,7 @@ class KnownOptimumMarket:
     natural: Market
     """All ``T`` rows, float64; the columns have about unit deviation, or are blank."""
     params: EnvParams
-    """Log-return reward, 2 bp a side, no fee, no ruin before equity is gone."""
+    """Log-return reward, the cost as slippage, no fee, no ruin before equity is gone."""
     process: Process
     states: np.ndarray
     """``[T]`` state of `process` at the close of every bar."""
@@ -139,96 +149,135 @@ class KnownOptimumMarket:
         return self.net_log_return(actions, segment) / best
 
 
-def next_bar_market(
+@dataclass(frozen=True)
+class Spec:
+    """How a market is drawn."""
+
+    name: str
+    num_bars: int
+    seed: int
+    layout: str
+    unseen_bars: int
+    distractor: float
+    """Deviation of the columns that tell nothing."""
+    cost: float
+    """Of a trade, a side, as a fraction."""
+
+    def market(
+        self,
+        bars: Bars,
+        natural: Market,
+        process: Process,
+        states: np.ndarray | None = None,
+        allow_short: bool = True,
+    ) -> KnownOptimumMarket:
+        """Return the market of these bars and columns; without `states` the process has only one."""
+        params = make_params("us_equity", "log_return", slippage=self.cost, allow_short=allow_short, max_drawdown=1.0)
+        states = np.zeros(self.num_bars, np.int64) if states is None else states
+        return KnownOptimumMarket(self.name, bars, natural, params, process, states, self.unseen_bars)
+
+
+def known_market(
+    name: str,
     num_bars: int = NUM_BARS,
     seed: int = 0,
     layout: str = DEFAULT_LAYOUT,
     *,
     unseen_bars: int = UNSEEN_BARS,
     distractor: float = 0.0,
+    cost: float | None = None,
 ) -> KnownOptimumMarket:
+    """Return the market of a name in `MARKETS`.
+
+    Parameters
+    ----------
+    unseen_bars: the last bars, which training never sees.
+    distractor: deviation of the columns that tell nothing; *hourly* has its own.
+    cost: of a trade, a side, as a fraction; None is the market's own.
+    """
+    recipe = MARKETS[name]
+    cost = recipe.cost if cost is None else cost
+    return recipe.build(Spec(name, num_bars, seed, layout, unseen_bars, distractor, cost))
+
+
+def next_bar_market(spec: Spec) -> KnownOptimumMarket:
     """Return the market whose signal column is the sign of the next bar's return."""
-    rng = np.random.default_rng([0, seed])
-    sign, bars = _coin_bars(rng, num_bars)
+    rng = np.random.default_rng([0, spec.seed])
+    sign, bars = _coin_bars(rng, spec.num_bars)
     process = coin_process(MEAN_MOVE, NOISE**2 - MEAN_MOVE**2)
-    states = (sign > 0).astype(np.int64)
-    market = _signal_table(rng, bars, sign, layout, distractor)
-    return KnownOptimumMarket("next_bar", bars, market, _params(allow_short=False), process, states, unseen_bars)
+    return spec.market(
+        bars, _signal_table(rng, bars, sign, spec), process, (sign > 0).astype(np.int64), allow_short=False
+    )
 
 
-def shuffled_market(
-    num_bars: int = NUM_BARS,
-    seed: int = 0,
-    layout: str = DEFAULT_LAYOUT,
-    *,
-    unseen_bars: int = UNSEEN_BARS,
-    distractor: float = 0.0,
-) -> KnownOptimumMarket:
+def shuffled_market(spec: Spec) -> KnownOptimumMarket:
     """Return the control of `next_bar_market`: the same prices, its signal column permuted in time."""
-    rng = np.random.default_rng([0, seed])
-    sign, bars = _coin_bars(rng, num_bars)
-    market = _signal_table(rng, bars, rng.permutation(sign), layout, distractor)
-    process, states = constant_process(NOISE**2), np.zeros(num_bars, np.int64)
-    return KnownOptimumMarket("shuffled", bars, market, _params(allow_short=False), process, states, unseen_bars)
+    rng = np.random.default_rng([0, spec.seed])
+    sign, bars = _coin_bars(rng, spec.num_bars)
+    table = _signal_table(rng, bars, rng.permutation(sign), spec)
+    return spec.market(bars, table, constant_process(NOISE**2), allow_short=False)
 
 
-def noise_market(
-    num_bars: int = NUM_BARS,
-    seed: int = 0,
-    layout: str = DEFAULT_LAYOUT,
-    *,
-    unseen_bars: int = UNSEEN_BARS,
-    distractor: float = 0.0,
-) -> KnownOptimumMarket:
+def noise_market(spec: Spec) -> KnownOptimumMarket:
     """Return the market without drift: every trade costs and none pays.
 
     The mean move of the training bars is exactly 0. Drawn by chance (0.2 bp over 14 000 bars) it would be a drift like
     any other to a learner, who could not tell it from a true one and would be right to hold.
     """
-    rng = np.random.default_rng([1, seed])
-    move = rng.normal(0.0, NOISE, num_bars)
-    train = _train_segment(num_bars, layout, unseen_bars)
+    rng = np.random.default_rng([1, spec.seed])
+    move = rng.normal(0.0, NOISE, spec.num_bars)
+    train = _train_segment(spec.num_bars, spec.layout, spec.unseen_bars)
     move[train.start + 1 : train.stop] -= move[train.start + 1 : train.stop].mean()
     bars = _bars(rng, move)
-    market = _signal_table(rng, bars, rng.standard_normal(num_bars), layout, distractor)
-    process, states = constant_process(NOISE**2), np.zeros(num_bars, np.int64)
-    return KnownOptimumMarket("noise", bars, market, _params(), process, states, unseen_bars)
+    table = _signal_table(rng, bars, rng.standard_normal(spec.num_bars), spec)
+    return spec.market(bars, table, constant_process(NOISE**2))
 
 
-def regime_market(
-    num_bars: int = NUM_BARS,
-    seed: int = 0,
-    layout: str = DEFAULT_LAYOUT,
-    *,
-    unseen_bars: int = UNSEEN_BARS,
-    distractor: float = 0.0,
-) -> KnownOptimumMarket:
+def drift_market(spec: Spec) -> KnownOptimumMarket:
+    """Return the market that rises by a constant drift: the best is to buy once and hold.
+
+    The cost of a trade is nine times the drift of a bar. The signal column is noise.
+    """
+    rng = np.random.default_rng([4, spec.seed])
+    bars = _bars(rng, rng.normal(RISE, RISE_NOISE, spec.num_bars), RISE_NOISE, RISE_START)
+    table = _signal_table(rng, bars, rng.standard_normal(spec.num_bars), spec)
+    return spec.market(bars, table, constant_process(RISE_NOISE**2, RISE), allow_short=False)
+
+
+def regime_market(spec: Spec) -> KnownOptimumMarket:
     """Return the market whose slow hidden drift shows through unit noise in the signal column.
 
     The optimum is the exact Kalman filter of that column, traded by dynamic programming.
     """
-    rng = np.random.default_rng([2, seed])
-    drift = ar1_path(rng, num_bars, COEFFICIENT, DRIFT)
-    bars = _bars(rng, drift + rng.normal(0.0, NOISE, num_bars))
-    signal = drift / DRIFT + rng.standard_normal(num_bars)
-    market = _signal_table(rng, bars, signal / np.sqrt(2), layout, distractor)
-    forecast, unknown = kalman_forecast(signal * DRIFT, np.full(num_bars, DRIFT), COEFFICIENT, DRIFT)
-    known = float(np.sqrt(DRIFT**2 - unknown[-1]))
-    process = ar1_process(COEFFICIENT, known, NOISE**2 + float(unknown[-1]))
-    states = nearest_state(forecast, process.drift)
-    return KnownOptimumMarket("regime", bars, market, _params(), process, states, unseen_bars)
+    return _regime(np.random.default_rng([2, spec.seed]), spec, COEFFICIENT, DRIFT, NOISE)
 
 
-def hourly_market(
-    num_bars: int = NUM_BARS, seed: int = 0, layout: str = DEFAULT_LAYOUT, *, unseen_bars: int = UNSEEN_BARS
+def costly_regime_market(spec: Spec) -> KnownOptimumMarket:
+    """Return `regime_market` with a slower and smaller drift, whose trades cost nine times its deviation."""
+    return _regime(np.random.default_rng([5, spec.seed]), spec, COSTLY_COEFFICIENT, COSTLY_DRIFT, COSTLY_NOISE)
+
+
+def _regime(
+    rng: np.random.Generator, spec: Spec, coefficient: float, deviation: float, noise: float
 ) -> KnownOptimumMarket:
+    drift = ar1_path(rng, spec.num_bars, coefficient, deviation)
+    bars = _bars(rng, drift + rng.normal(0.0, noise, spec.num_bars), noise)
+    signal = drift / deviation + rng.standard_normal(spec.num_bars)
+    table = _signal_table(rng, bars, signal / np.sqrt(2), spec)
+    forecast, unknown = kalman_forecast(signal * deviation, np.full(spec.num_bars, deviation), coefficient, deviation)
+    known = float(np.sqrt(deviation**2 - unknown[-1]))
+    process = ar1_process(coefficient, known, noise**2 + float(unknown[-1]))
+    return spec.market(bars, table, process, nearest_state(forecast, process.drift))
+
+
+def hourly_market(spec: Spec) -> KnownOptimumMarket:
     """Return the market whose drift follows the previous completed clock hour's return, with its real columns."""
-    rng = np.random.default_rng([3, seed])
-    move, previous, running = _hourly_moves(rng.normal(0.0, HOURLY_NOISE, num_bars))
+    rng = np.random.default_rng([3, spec.seed])
+    move, previous, running = _hourly_moves(rng.normal(0.0, HOURLY_NOISE, spec.num_bars))
     bars = _bars(rng, move)
     process, states = _hourly_process(previous, running)
-    market = _distract(rng, build_market(bars, layout, dtype=jnp.float64), HOURLY_COLUMN)
-    return KnownOptimumMarket("hourly", bars, market, _params(), process, states, unseen_bars)
+    table = _distract(rng, build_market(bars, spec.layout, dtype=jnp.float64), HOURLY_COLUMN)
+    return spec.market(bars, table, process, states)
 
 
 def _distract(rng: np.random.Generator, market: Market, kept: str) -> Market:
@@ -248,15 +297,11 @@ def _train_segment(num_bars: int, layout: str, unseen_bars: int) -> Segment:
     return segment
 
 
-def _params(allow_short: bool = True) -> EnvParams:
-    return make_params("us_equity", "log_return", allow_short=allow_short, max_drawdown=1.0)
-
-
-def _bars(rng: np.random.Generator, move: np.ndarray) -> Bars:
-    """Return 24/7 bars with the simple returns ``move [T]``."""
+def _bars(rng: np.random.Generator, move: np.ndarray, noise: float = NOISE, start: float = 100.0) -> Bars:
+    """Return 24/7 bars with the simple returns ``move [T]``, whose noise has deviation `noise`, from a price in USD."""
     count = len(move)
     timestamps = pd.date_range(FIRST_DAY, periods=count, freq=BAR)
-    frame = price_frame(rng, timestamps, 100.0, move, np.zeros(count), np.full(count, NOISE))
+    frame = price_frame(rng, timestamps, start, move, np.zeros(count), np.full(count, noise))
     return make_bars(frame, "KNOWN", asset_class="crypto", source="known")
 
 
@@ -266,9 +311,9 @@ def _coin_bars(rng: np.random.Generator, num_bars: int) -> tuple[np.ndarray, Bar
     return np.sign(move[1:]), _bars(rng, move[:-1])
 
 
-def _signal_table(rng: np.random.Generator, bars: Bars, signal: np.ndarray, layout: str, distractor: float) -> Market:
-    """Return a market with ``signal [T]`` in `SIGNAL_COLUMN` and distractors of this deviation elsewhere."""
-    chosen = get_layout(layout)
+def _signal_table(rng: np.random.Generator, bars: Bars, signal: np.ndarray, spec: Spec) -> Market:
+    """Return a market with ``signal [T]`` in `SIGNAL_COLUMN` and distractors elsewhere."""
+    chosen, distractor = get_layout(spec.layout), spec.distractor
     check_enough_bars(bars, chosen, DEFAULT_WINDOW)
     features = distractor * rng.standard_normal((len(bars), len(chosen.bar_columns)), np.float32)
     context = distractor * rng.standard_normal((len(bars), len(chosen.context_columns)), np.float32)
@@ -330,11 +375,21 @@ def _hourly_process(previous: np.ndarray, running: np.ndarray, size: int = 41) -
     return Process(drift, HOURLY_NOISE**2, expect), np.ravel_multi_index(coordinates, shape)
 
 
-MARKETS: dict[str, Callable[..., KnownOptimumMarket]] = {
-    "next_bar": next_bar_market,
-    "hourly": hourly_market,
-    "regime": regime_market,
-    "noise": noise_market,
-    "shuffled": shuffled_market,
+class Recipe(NamedTuple):
+    """A kind of market."""
+
+    build: Callable[[Spec], KnownOptimumMarket]
+    cost: float = COST
+    """Of a trade where none is asked for, a side, as a fraction."""
+
+
+MARKETS: dict[str, Recipe] = {
+    "next_bar": Recipe(next_bar_market),
+    "hourly": Recipe(hourly_market),
+    "regime": Recipe(regime_market),
+    "noise": Recipe(noise_market),
+    "shuffled": Recipe(shuffled_market),
+    "drift": Recipe(drift_market, REAL_COST),
+    "costly_regime": Recipe(costly_regime_market, REAL_COST),
 }
 """By name."""

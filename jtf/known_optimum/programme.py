@@ -51,9 +51,9 @@ class Solution:
     """Expected net log return a bar."""
 
 
-def constant_process(variance: float) -> Process:
-    """One state that forecasts nothing: the best policy is to stay flat."""
-    return Process(np.zeros(1), variance, lambda value: value)
+def constant_process(variance: float, drift: float = 0.0) -> Process:
+    """One state that always forecasts `drift`: of 0 the best policy is to stay flat."""
+    return Process(np.full(1, drift), variance, lambda value: value)
 
 
 def coin_process(drift: float, variance: float) -> Process:

@@ -59,7 +59,7 @@ from benchmarks.quality import (
     score_logits,
 )
 from jtf.errors import UserError, run_command
-from jtf.known_optimum.markets import regime_market
+from jtf.known_optimum.markets import known_market
 from jtf_env.environment import observe, reset_at
 from jtf_ppo import PPOConfig
 from jtf_ppo.learner import make_learner
@@ -84,7 +84,7 @@ def phases() -> list[Phase]:
 @pytest.fixture(scope="module")
 def curve() -> Curve:
     """A run of two updates."""
-    return learn_known(regime_market(num_bars_for(300, 200), unseen_bars=200), TINY)
+    return learn_known(known_market("regime", num_bars_for(300, 200), unseen_bars=200), TINY)
 
 
 def drawn(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> dict[Path, Any]:
@@ -248,7 +248,7 @@ def test_joint_model_compares_both_layouts_and_draws_them(
 ) -> None:
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(joint_model, "learn_known", lambda *args: curve)
-    monkeypatch.setattr(joint_model, "hourly_market", regime_market)
+    monkeypatch.setattr(joint_model, "MARKET", "regime")
     figures = drawn(joint_model, monkeypatch)
     flags = f"--train-bars 300 --unseen-bars 200 --seeds 0 1 --picture {tmp_path / 'joint.png'}"
     assert joint_model.main([*flags.split(), "--out", str(tmp_path)]) == 0
@@ -416,7 +416,7 @@ def test_dense_windows_inside_and_outside_jax_are_those_of_the_environment() -> 
 
 
 def test_a_peers_score_is_the_log_return_that_the_numpy_mirror_earns() -> None:
-    known = regime_market(num_bars_for(300, 200), unseen_bars=200)
+    known = known_market("regime", num_bars_for(300, 200), unseen_bars=200)
     data = known_problem(known).validation.data
     actions = known.optimum_actions(known.unseen)
     logits = np.eye(8, dtype=np.float32)[actions[-data.market.num_bars :]]

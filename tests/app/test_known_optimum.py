@@ -12,6 +12,7 @@ from jtf.known_optimum.markets import (
     PULL,
     SIGNAL_COLUMN,
     KnownOptimumMarket,
+    known_market,
 )
 from jtf.known_optimum.programme import (
     address_only_rule,
@@ -34,7 +35,7 @@ PAYING = ("next_bar", "hourly", "regime")
 
 @pytest.fixture(scope="module")
 def known() -> dict[str, KnownOptimumMarket]:
-    return {name: make(NUM_BARS, unseen_bars=6_000) for name, make in MARKETS.items()}
+    return {name: known_market(name, NUM_BARS, unseen_bars=6_000) for name in MARKETS}
 
 
 def signal_of(market: KnownOptimumMarket) -> np.ndarray:
@@ -117,13 +118,13 @@ def test_the_optimum_beats_every_rule_that_ignores_its_position():
 
 @pytest.mark.parametrize("name", MARKETS)
 def test_the_same_seed_gives_the_same_market(known, name):
-    again = MARKETS[name](NUM_BARS, unseen_bars=6_000)
+    again = known_market(name, NUM_BARS, unseen_bars=6_000)
     np.testing.assert_array_equal(again.bars.close, known[name].bars.close)
     np.testing.assert_array_equal(again.natural.features, known[name].natural.features)
 
 
 def test_another_seed_gives_another_market(known):
-    other = MARKETS["regime"](NUM_BARS, seed=1, unseen_bars=6_000)
+    other = known_market("regime", NUM_BARS, seed=1, unseen_bars=6_000)
     assert not np.array_equal(other.bars.close, known["regime"].bars.close)
 
 
@@ -145,7 +146,7 @@ def test_the_signal_column_has_unit_deviation_and_stands_alone(known, name):
 
 
 def test_distractors_have_the_deviation_asked_for():
-    market = MARKETS["regime"](3_000, unseen_bars=1_000, distractor=0.5).natural
+    market = known_market("regime", 3_000, unseen_bars=1_000, distractor=0.5).natural
     others = np.array(market.column_names)[: market.features.shape[1]] != SIGNAL_COLUMN
     np.testing.assert_allclose(np.std(np.asarray(market.features), axis=0)[others], 0.5, atol=0.05)
     np.testing.assert_allclose(np.std(np.asarray(market.context), axis=0), 0.5, atol=0.05)
@@ -211,7 +212,7 @@ def test_hourly_drift_follows_h1_return_of_the_real_feature_code(known):
 
 
 def test_the_51_column_layout_has_no_context():
-    market = MARKETS["regime"](3_000, layout="v5.5.0", unseen_bars=1_000).natural
+    market = known_market("regime", 3_000, layout="v5.5.0", unseen_bars=1_000).natural
     assert (market.features.shape[1], market.context.shape[1]) == (51, 0)
 
 
@@ -224,7 +225,7 @@ def test_the_unseen_bars_lie_an_embargo_behind_the_training_bars(known, name):
 
 def test_a_market_without_training_bars_is_refused():
     with pytest.raises(ValueError, match="leave none for training"):
-        _ = MARKETS["noise"](3_000, unseen_bars=3_000).train
+        _ = known_market("noise", 3_000, unseen_bars=3_000).train
 
 
 # --- what it is worth --------------------------------------------------------------------------------------

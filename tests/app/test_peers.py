@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.learning import known_problem, num_bars_for
 from benchmarks.peer import PEERS, PeerConfig, start_peer
-from jtf.known_optimum.markets import KnownOptimumMarket, next_bar_market
+from jtf.known_optimum.markets import KnownOptimumMarket, known_market
 from jtf_env.adapters.gymnax import TradingEnv
 
 STEPS = 50_000
@@ -32,7 +32,7 @@ def foreign_rules():
 
 @cache
 def market() -> KnownOptimumMarket:
-    return next_bar_market(num_bars_for(6_000, 4_000), unseen_bars=4_000)
+    return known_market("next_bar", num_bars_for(6_000, 4_000), unseen_bars=4_000)
 
 
 @pytest.mark.parametrize("peer", PEERS)
