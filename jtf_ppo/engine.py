@@ -99,7 +99,10 @@ def shuffled_minibatches(key: Array, num_items: int, size: int) -> Array:
 
 
 class TrainingNoise(NamedTuple):
-    """Noise and dropout of one training pass; nothing is drawn for a switch that is off."""
+    """Noise and dropout of one training pass; nothing is drawn for a switch that is off.
+
+    The noise scales of `hyper` are one number, or one a column (`noise_by_column`).
+    """
 
     config: PPOConfig
     hyper: Hyper
@@ -123,7 +126,25 @@ class TrainingNoise(NamedTuple):
 
 
 def _noisy(rows: Array, switch: float, scale: Array, key: Array) -> Array:
-    return rows + scale * jax.random.normal(key, rows.shape, rows.dtype) if switch and rows.size else rows
+    if not switch or not rows.size:
+        return rows
+    return rows + jnp.broadcast_to(scale, rows.shape) * jax.random.normal(key, rows.shape, rows.dtype)
+
+
+def noise_by_column(hyper: Hyper, table: RowTable) -> Hyper:
+    """Return `hyper` with noise scales ``[F]`` and ``[C]``: multiples of each column's deviation over the usable rows.
+
+    A column that never changes gets no noise. It tells nothing, so noise there regularises nothing; it drowns the
+    columns that do tell something, and the policy under noise drifts away from the clean one that acts.
+    """
+
+    def deviation(columns: Array) -> Array:
+        return jnp.std(columns, axis=0, where=table.usable[:, None])
+
+    return hyper._replace(
+        feature_noise=hyper.feature_noise * deviation(table.features),
+        context_noise=hyper.context_noise * deviation(table.context),
+    )
 
 
 def rollout_metrics(rollout: dict[str, PyTree], values: Array, advantages: Array, num_actions: int) -> dict[str, Array]:

@@ -16,7 +16,7 @@ from flax import nnx
 from jax import Array
 
 from jtf_ppo.config import PPOConfig
-from jtf_ppo.engine import Engine, RolloutState
+from jtf_ppo.engine import Engine, RolloutState, is_noisy, noise_by_column
 from jtf_ppo.hyper import Hyper, make_hyper, structure
 from jtf_ppo.networks import make_network, network_graph
 from jtf_ppo.optimiser import apply_gradient, make_optimiser
@@ -148,6 +148,8 @@ def _update(
     key, collect_key, epochs_key = jax.random.split(jax.random.wrap_key_data(state.key), 3)
     rollout_state, batch, metrics = engine.collect(state.params, state.rollout_state, collect_key, hyper, data)
     table = env.table(data) if env.table is not None else None
+    if table is not None and is_noisy(config):
+        hyper = noise_by_column(hyper, table)
     last, learnt = optimise(Epochs(env, config, engine, hyper, state, batch, table), epochs_key)
     after = TrainState(
         last.params,

@@ -11,7 +11,7 @@ from flax import nnx
 from jax.extend.core import jaxprs_in_params
 
 from jtf_ppo.config import PPOConfig
-from jtf_ppo.engine import RolloutState, shuffled_minibatches
+from jtf_ppo.engine import RolloutState, noise_by_column, shuffled_minibatches
 from jtf_ppo.hyper import make_hyper
 from jtf_ppo.learner import TrainState, make_learner
 from jtf_ppo.losses import entropy
@@ -25,6 +25,7 @@ from tests.ppo.toy import (
     assert_trees_close,
     assert_trees_equal,
     bound_engine,
+    fresh_state,
     make_rows,
     row_environment,
     tiny_config,
@@ -347,6 +348,26 @@ def test_noise_changes_the_training_loss(engine, noise):
 def test_noise_is_drawn_afresh_for_every_minibatch(engine):
     noisy = replace(everything(engine), feature_noise=1.0)
     assert loss_of(noisy, key=5) != loss_of(noisy, key=6)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_column_that_never_changes_gets_no_noise(engine):
+    # Without noise its inputs are 0, so its kernel rows have no gradient; those of the other columns move.
+    table = TABLE._replace(features=TABLE.features.at[:, 2].set(0.0), context=TABLE.context.at[:, 1].set(0.0))
+    config = configured(engine, feature_noise=1.0, context_noise=1.0)
+    state = fresh_state(ENV, table, config)
+    before = jax.tree.map(np.asarray, state.params["first"])
+    after, _ = jax.jit(make_learner(ENV, config).update)(state, make_hyper(config), table)
+    moved = {name: np.asarray(after.params["first"][name]) != before[name] for name in ("kernel", "context_kernel")}
+    assert not moved["kernel"][:, 2].any() and moved["kernel"][:, :2].all()
+    assert not moved["context_kernel"][1].any() and moved["context_kernel"][0].all()
+
+
+def test_noise_is_so_many_deviations_of_each_column():
+    table = TABLE._replace(features=TABLE.features * jnp.asarray([[1.0, 2.0, 0.0]]))
+    hyper = noise_by_column(make_hyper(configured("rows", feature_noise=0.5)), table)
+    usable = np.asarray(table.features)[np.asarray(table.usable)]
+    np.testing.assert_allclose(hyper.feature_noise, 0.5 * usable.std(axis=0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
