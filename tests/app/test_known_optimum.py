@@ -5,11 +5,15 @@ import pytest
 
 from jtf.known_optimum.markets import (
     COEFFICIENT,
+    COSTLY_DRIFT,
+    COSTLY_NOISE,
     DRIFT,
     HOURLY_NOISE,
     MARKETS,
     NOISE,
     PULL,
+    RISE,
+    RISE_NOISE,
     SIGNAL_COLUMN,
     KnownOptimumMarket,
     known_market,
@@ -30,7 +34,7 @@ from jtf_env.mirror import build_market
 from jtf_env.params import make_params
 
 NUM_BARS = 12_000
-PAYING = ("next_bar", "hourly", "regime")
+PAYING = ("next_bar", "hourly", "regime", "drift", "costly_regime")
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +141,7 @@ def test_the_real_columns_of_hourly_are_standardised_on_the_training_bars(known)
     np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["next_bar", "regime", "noise", "shuffled"])
+@pytest.mark.parametrize("name", [name for name in MARKETS if name != "hourly"])
 def test_the_signal_column_has_unit_deviation_and_stands_alone(known, name):
     market = known[name]
     assert np.std(signal_of(market)) == pytest.approx(1, abs=0.05)
@@ -202,6 +206,32 @@ def test_regime_shows_the_drift_through_unit_noise(known):
     assert np.corrcoef(signal_of(market)[1:], moves(market))[0, 1] == pytest.approx(expected, abs=0.03)
 
 
+def test_costly_regime_shows_its_own_drift_in_the_same_way(known):
+    market = known["costly_regime"]
+    expected = COSTLY_DRIFT / np.sqrt(2 * (COSTLY_DRIFT**2 + COSTLY_NOISE**2))
+    assert np.corrcoef(signal_of(market)[1:], moves(market))[0, 1] == pytest.approx(expected, abs=0.03)
+    assert np.std(moves(market)) == pytest.approx(np.hypot(COSTLY_DRIFT, COSTLY_NOISE), rel=0.03)
+
+
+def test_drift_rises_by_three_basis_points_a_bar(known):
+    move = moves(known["drift"])
+    assert (move.mean(), move.std()) == pytest.approx((RISE, RISE_NOISE), rel=0.03)
+
+
+def test_the_optimum_of_drift_is_to_buy_once_and_hold(known):
+    market = known["drift"]
+    assert market.normalised_score(np.full(NUM_BARS, BUY_75)) == pytest.approx(1, abs=1e-9)
+    assert (market.optimum_actions(market.unseen) != HOLD).sum() == 2  # Three quarters, then the last one.
+
+
+@pytest.mark.parametrize(
+    ("name", "cost"), [("noise", 2e-4), ("shuffled", 2e-4), ("drift", 27e-4), ("costly_regime", 27e-4)]
+)
+def test_a_market_has_its_own_cost_or_the_one_asked_for(known, name, cost):
+    assert (known[name].params.slippage, known[name].params.fee) == (cost, 0.0)
+    assert known_market(name, 3_000, unseen_bars=1_000, cost=5e-4).params.slippage == 5e-4
+
+
 def test_hourly_drift_follows_h1_return_of_the_real_feature_code(known):
     market = known["hourly"]
     mirror = build_market(market.bars)
@@ -250,7 +280,7 @@ def test_the_address_only_rule_is_within_three_per_cent_of_the_optimum(known, na
     assert 0.97 < gain / market.solution.gain < 1.001
 
 
-@pytest.mark.parametrize("name", PAYING)
+@pytest.mark.parametrize("name", [name for name in PAYING if name != "drift"])
 def test_the_optimum_beats_simple_rules_on_unseen_bars(known, name):
     market = known[name]
     bearish = SELL_75 if market.params.allow_short else CLOSE
@@ -259,7 +289,7 @@ def test_the_optimum_beats_simple_rules_on_unseen_bars(known, name):
         "flat": np.full(NUM_BARS, HOLD),
         "sign of the last move": np.where(market.bars.close > market.bars.open, BUY_75, bearish),
     }
-    if name == "regime":
+    if name in ("regime", "costly_regime"):
         rivals["sign of the signal column"] = np.where(signal_of(market) > 0, BUY_75, bearish)
     if name == "hourly":
         hour = np.asarray(market.natural.context)[:, 0]
