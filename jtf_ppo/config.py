@@ -57,7 +57,7 @@ class PPOConfig:
     """Type of the inputs of the trunk's matrix products. Products accumulate in float32; the heads are float32.
     Default: bfloat16 on a GPU, float32 on a CPU."""
     feature_noise: float = 1.0
-    """Gaussian noise on the standardised row table, in standard deviations of each column, fresh at every minibatch."""
+    """Deviation of Gaussian noise on the columns of the row table that change, fresh at every minibatch."""
     context_noise: float = 0.0
     """The same for the broadcast context columns."""
     dropout: float = 0.0

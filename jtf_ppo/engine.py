@@ -132,18 +132,22 @@ def _noisy(rows: Array, switch: float, scale: Array, key: Array) -> Array:
 
 
 def noise_by_column(hyper: Hyper, table: RowTable) -> Hyper:
-    """Return `hyper` with noise scales ``[F]`` and ``[C]``: multiples of each column's deviation over the usable rows.
+    """Return `hyper` with noise scales ``[F]`` and ``[C]``: 0 for columns that never change over the usable rows.
 
-    A column that never changes gets no noise. It tells nothing, so noise there regularises nothing; it drowns the
-    columns that do tell something, and the policy under noise drifts away from the clean one that acts.
+    Such a column tells nothing, so noise there regularises nothing; it drowns the columns that do tell something, and
+    the policy under noise drifts away from the clean one that acts. Columns that change get the same noise whatever
+    their deviation: how large a column is beside the noise is decided by whoever standardises it.
     """
 
-    def deviation(columns: Array) -> Array:
-        return jnp.std(columns, axis=0, where=table.usable[:, None])
+    def changes(columns: Array) -> Array:
+        usable = table.usable[:, None]
+        return (
+            jnp.max(columns, 0, where=usable, initial=-jnp.inf) > jnp.min(columns, 0, where=usable, initial=jnp.inf)
+        ).astype(columns.dtype)
 
     return hyper._replace(
-        feature_noise=hyper.feature_noise * deviation(table.features),
-        context_noise=hyper.context_noise * deviation(table.context),
+        feature_noise=hyper.feature_noise * changes(table.features),
+        context_noise=hyper.context_noise * changes(table.context),
     )
 
 
