@@ -56,7 +56,7 @@ def measure_everything(backtest: Backtest, bars: Bars) -> None:
     trades = backtest_trades(backtest, PARAMS)
     steps_metrics(backtest, trades, PARAMS, bars.bars_per_year, np.ones(len(backtest.actions), bool))
     bar_account(backtest, bars, trading_days(bars))
-    trade_accounts(trades, bars, PARAMS)
+    trade_accounts(trades, bars, PARAMS.fill)
     sharpe_luck(bar_returns(backtest.equity), bars.bars_per_year, [0.1, 0.2])
 
 

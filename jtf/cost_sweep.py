@@ -1,23 +1,19 @@
 """What a policy earns at other costs, and where orders fill at the other price: one compiled program for all of them.
 
-Axis letters: `[C]` costs, `[T]` rows. The NumPy mirror earns the same at every cost.
+Axis letters: `[C]` costs, `[T]` rows. `jtf.results.costs` is the same on the NumPy mirror.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jtf.environment import Decide, ValidationData, pass_metrics, trade_once
+from jtf.results.costs import FILLS
 from jtf_env.params import EnvParams, Fill
-
-COSTS_BP = (0.0, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0)
-"""Costs a side in basis points of the traded notional: `[C]` where nothing else is asked for."""
-
-FILLS: tuple[Fill, ...] = get_args(Fill)
 
 Sweep = dict[str, dict[str, Array]]
 """Fill mode -> metric -> ``[C]``; the metrics are those of `jtf.environment.pass_metrics`, NaN where undefined."""

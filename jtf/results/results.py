@@ -15,6 +15,7 @@ from jtf.models.policy import Policy
 from jtf.models.policy_file import FILE_NAME, load_policy
 from jtf.results.bar_account import BarAccount, Drawdown, bar_account, trading_days
 from jtf.results.baselines import RandomTiming, baseline_backtests, further_backtests, random_timing
+from jtf.results.costs import CostSweep, sweep_backtests
 from jtf.results.evaluation import (
     backtest_metrics,
     label_metrics,
@@ -72,6 +73,8 @@ class Measured:
     """By segment: the account a bar and the account a trade."""
     random: RandomTiming
     """Of test, else of the last segment: what the same positions earn at random times."""
+    cost_sweep: CostSweep | None
+    """Of test, else of the last segment; None for layouts with account columns, which decide anew at every cost."""
     curves: pd.DataFrame
     """A row per bar of every segment; the columns are those of `curve_table`, and of several members
     `add_member_equity`."""
@@ -150,7 +153,7 @@ def measure(
         metrics |= segment_metrics(name, backtest, params, per_year, labels)
         baselines |= {part: {key: parts[part] for key, parts in beside.items()} for part in beside["flat"]}
         accounts[name] = Accounts(
-            bar_account(backtest, bars, days), trade_accounts(backtest_trades(backtest, params), bars, params)
+            bar_account(backtest, bars, days), trade_accounts(backtest_trades(backtest, params), bars, params.fill)
         )
         curves.append(curve_table(name, segment, table, backtest, compared["buy_and_hold"]))
         notes += segment_notes(name, backtest, policy, bars)
@@ -162,9 +165,12 @@ def measure(
         baselines=baselines,
         accounts=accounts,
         random=random_timing(passes[judged], market, params, segments[judged]),
+        cost_sweep=sweep_backtests(decide, market, params, segments[judged], per_year)
+        if policy.layout.address_only
+        else None,
         curves=pd.concat(curves, ignore_index=True),
         fills=fill_table(((name, fill) for name, one in passes.items() for fill in one.fills), bars.timestamps),
-        trades=trade_table(((name, trade) for name, some in trades.items() for trade in some), bars.timestamps),
+        trades=trade_table([(name, trade) for name, some in trades.items() for trade in some], bars, params.fill),
         observations=observed_table(name, segment, bars, market, policy.scaler),
         seen=label_shares(decided) if spans is not None else None,
         notes=tuple(notes),
@@ -255,6 +261,7 @@ def result_record(result: RunResult) -> dict[str, Any]:
         "baselines": {name: _plain(metrics) for name, metrics in result.baselines.items()},
         "accounts": _plain(result.accounts),
         "random": asdict(result.random),
+        "cost_sweep": None if result.cost_sweep is None else asdict(result.cost_sweep),
         "luck": None if result.luck is None else asdict(result.luck),
         "members": [asdict(member) for member in result.members],
         "verdict": None if result.verdict is None else asdict(result.verdict),
@@ -276,7 +283,7 @@ def read_result(directory: str | Path) -> RunResult:
     derived = summary.get("derived")
     if derived is None or summary.get("metrics") is None:
         raise UserError(f"{directory} has no results (status: {summary['status']}); name a finished run.")
-    if not {"accounts", "random", "luck"} <= set(summary):
+    if not {"accounts", "random", "luck", "cost_sweep"} <= set(summary):
         raise other_version(directory)
     stale = stale_note(directory, derived["params_sha256"])
     contents = {name: _read_file(directory / name, digest) for name, digest in derived["files"].items()}
@@ -287,6 +294,7 @@ def read_result(directory: str | Path) -> RunResult:
         baselines={name: _metrics(directory, values) for name, values in summary["baselines"].items()},
         accounts={name: _accounts(values) for name, values in summary["accounts"].items()},
         random=RandomTiming(tuple(summary["random"]["total_returns"])),
+        cost_sweep=_cost_sweep(summary["cost_sweep"]),
         luck=None if summary["luck"] is None else SharpeLuck(**summary["luck"]),
         curves=pd.read_parquet(io.BytesIO(contents[CURVES])),
         fills=read_table(contents[FILLS], FILL_COLUMNS),
@@ -329,6 +337,13 @@ def _read_file(path: Path, digest: str) -> bytes:
     if hashlib.sha256(content).hexdigest() != digest:
         raise UserError(f"{path} is stale: it is not the file the summary beside it names; run jtf.backtest again.")
     return content
+
+
+def _cost_sweep(values: Mapping[str, Any] | None) -> CostSweep | None:
+    if values is None:
+        return None
+    by_fill = {name: {fill: tuple(row) for fill, row in values[name].items()} for name in ("total_return", "sharpe")}
+    return CostSweep(tuple(values["basis_points"]), **by_fill)
 
 
 def _accounts(values: Mapping[str, Any]) -> Accounts:

@@ -1,11 +1,12 @@
 """The tables of a result: curves (a row per bar), fills and trades, and the way back from `fills.csv`. No JAX."""
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from jtf.results.trade_account import excursions
 from jtf.results.trades import Trade
 from jtf.splits import Segment
 from jtf_env.actions import ACTION_NAMES
@@ -23,6 +24,7 @@ TRADE_COLUMNS: dict[str, type] = {
     "segment": str, "entry_time": str, "exit_time": str, "entry_bar": int, "exit_bar": int, "direction": str,
     "units": float, "entry_price": float, "exit_price": float, "gross": float, "costs": float, "net": float,
     "bars_held": int, "reason": str, "open_at_end": bool, "open_units": float, "closing_cost": float,
+    "mae": float, "mfe": float,
 }  # fmt: skip
 SIDES = {1: "buy", -1: "sell"}
 DIRECTIONS = {1: "long", -1: "short"}
@@ -109,16 +111,20 @@ def fill_table(fills: Iterable[tuple[str, Fill]], timestamps: pd.DatetimeIndex) 
     return pd.DataFrame(rows, columns=list(FILL_COLUMNS)).astype(FILL_COLUMNS)
 
 
-def trade_table(trades: Iterable[tuple[str, Trade]], timestamps: pd.DatetimeIndex) -> pd.DataFrame:
-    """Return ``(segment, trade)`` as a table with `TRADE_COLUMNS`; ``timestamps [T]``."""
+def trade_table(trades: Sequence[tuple[str, Trade]], bars: Bars, fill: str) -> pd.DataFrame:
+    """Return ``(segment, trade)`` as a table with `TRADE_COLUMNS`; they are of `bars` and this fill mode."""
+    times = bars.timestamps
+    extremes = excursions([trade for _, trade in trades], bars.high, bars.low, fill)
     rows = [
         (
             segment,
-            timestamps[trade.entry_bar].isoformat(),
-            timestamps[trade.exit_bar].isoformat(),
+            times[trade.entry_bar].isoformat(),
+            times[trade.exit_bar].isoformat(),
             *trade._replace(direction=DIRECTIONS[trade.direction]),  # type: ignore[arg-type]
+            adverse,
+            favourable,
         )
-        for segment, trade in trades
+        for (segment, trade), adverse, favourable in zip(trades, *extremes, strict=True)
     ]
     return pd.DataFrame(rows, columns=list(TRADE_COLUMNS)).astype(TRADE_COLUMNS)
 

@@ -11,7 +11,6 @@ import numpy as np
 from jtf.results.metrics import profit_factor, win_rate
 from jtf.results.trades import Trade
 from jtf_env.bars import Bars
-from jtf_env.params import EnvParams
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
@@ -80,10 +79,10 @@ class TradeColumns:
         )
 
 
-def trade_accounts(trades: Sequence[Trade], bars: Bars, params: EnvParams) -> TradeAccounts:
-    """Return the accounts of those of `trades` (of rows of `bars`) that are closed."""
+def trade_accounts(trades: Sequence[Trade], bars: Bars, fill: str) -> TradeAccounts:
+    """Return the accounts of those of `trades` that are closed; they are of `bars`, whose orders filled at `fill`."""
     closed = [trade for trade in trades if not trade.open_at_end]
-    mae, mfe = excursions(closed, bars.high, bars.low, params)
+    mae, mfe = excursions(closed, bars.high, bars.low, fill)
     columns = TradeColumns(_column(closed, "net"), _column(closed, "bars_held"), mae, mfe)
     entered = bars.timestamps[_column(closed, "entry_bar").astype(np.int64)].tz_convert(bars.timezone)
 
@@ -99,9 +98,7 @@ def trade_accounts(trades: Sequence[Trade], bars: Bars, params: EnvParams) -> Tr
     )
 
 
-def excursions(
-    trades: Sequence[Trade], high: np.ndarray, low: np.ndarray, params: EnvParams
-) -> tuple[np.ndarray, np.ndarray]:
+def excursions(trades: Sequence[Trade], high: np.ndarray, low: np.ndarray, fill: str) -> tuple[np.ndarray, np.ndarray]:
     """Return maximum adverse and favourable excursion ``[trades]`` as fractions of the entry price, both at least 0.
 
     The prices are the highs and lows ``[T]`` of the bars that were held whole, and the exit price. The bar of a stop is
@@ -109,7 +106,7 @@ def excursions(
     """
     if not trades:
         return np.zeros(0), np.zeros(0)
-    at_open = params.fill == "next_open"
+    at_open = fill == "next_open"
     starts = _column(trades, "entry_bar").astype(np.int64) + (0 if at_open else 1)
     whole = np.array([trade.open_at_end or not (at_open or trade.reason != "signal") for trade in trades])
     stops = _column(trades, "exit_bar").astype(np.int64) + whole

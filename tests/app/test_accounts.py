@@ -200,7 +200,7 @@ FREE = replace(PARAMS, fee=0.0, slippage=0.0)
 def accounts(actions: list[int], params: EnvParams = FREE, rows: list[list[float]] = ROWS):
     bars = price_bars(rows)
     trades = backtest_trades(play(bars, actions, params), params)
-    return trades, trade_account.trade_accounts(trades, bars, params)
+    return trades, trade_account.trade_accounts(trades, bars, params.fill)
 
 
 def test_two_trades_by_hand():
@@ -223,14 +223,14 @@ def test_excursions_cover_the_bars_held_whole_and_the_exit():
     # Long over the bar 97..106, out at the next open, 110, before that bar reaches 90 or 130.
     trades, _ = accounts([BUY_50, CLOSE])
     bars = price_bars(ROWS)
-    mae, mfe = trade_account.excursions(trades, bars.high, bars.low, FREE)
+    mae, mfe = trade_account.excursions(trades, bars.high, bars.low, FREE.fill)
     assert (mae[0], mfe[0]) == (pytest.approx(0.03), pytest.approx(0.10))
 
 
 def test_excursions_of_a_short_are_turned_round():
     trades, _ = accounts([SELL_50, CLOSE])
     bars = price_bars(ROWS)
-    mae, mfe = trade_account.excursions(trades, bars.high, bars.low, FREE)
+    mae, mfe = trade_account.excursions(trades, bars.high, bars.low, FREE.fill)
     assert (mae[0], mfe[0]) == (pytest.approx(0.10), pytest.approx(0.03))
 
 
@@ -238,7 +238,7 @@ def test_where_orders_fill_at_the_close_the_entry_bar_is_not_held_and_the_exit_b
     at_close = replace(FREE, fill="close")
     trades, _ = accounts([HOLD, BUY_50, CLOSE], at_close)  # Bought at 104, sold at the close of the bar 90..130.
     bars = price_bars(ROWS)
-    mae, mfe = trade_account.excursions(trades, bars.high, bars.low, at_close)
+    mae, mfe = trade_account.excursions(trades, bars.high, bars.low, at_close.fill)
     assert (mae[0], mfe[0]) == (pytest.approx(1 - 90 / 104), pytest.approx(130 / 104 - 1))
 
 
@@ -248,7 +248,7 @@ def test_the_bar_of_a_stop_counts_up_to_the_stop():
     rows = [*ROWS[:4], [104, 130, 90, 110], *ROWS[5:]]
     trades, found = accounts([BUY_50], stopped, rows)
     bars = price_bars(rows)
-    mae, mfe = trade_account.excursions(trades, bars.high, bars.low, stopped)
+    mae, mfe = trade_account.excursions(trades, bars.high, bars.low, stopped.fill)
     assert (mae[0], mfe[0]) == (pytest.approx(0.05), pytest.approx(0.06))
     assert set(found.by_reason) == {"stop"}
 
@@ -260,7 +260,7 @@ def test_excursions_are_those_of_a_loop_over_the_bars():
     cuts = np.sort(rng.choice(50, 20, replace=False))
     pairs = list(zip(cuts[::2].tolist(), cuts[1::2].tolist(), strict=True))
     trades = [trade_of(entry, leave, direction=1) for entry, leave in pairs]
-    mae, mfe = trade_account.excursions(trades, high, low, FREE)
+    mae, mfe = trade_account.excursions(trades, high, low, FREE.fill)
     np.testing.assert_allclose(mae, [1 - min(low[a:b].min(), 100) / 100 for a, b in pairs])
     np.testing.assert_allclose(mfe, [max(high[a:b].max(), 100) / 100 - 1 for a, b in pairs])
 
@@ -272,7 +272,7 @@ def trade_of(entry: int, leave: int, direction: int, net: float = 1.0) -> Trade:
 def test_trades_are_grouped_by_hour_and_weekday_of_the_entry_on_the_exchanges_clock():
     bars = make_bars(whole_year(2022)[:52], "SPY")  # Monday 3 and Tuesday 4 January, 09:30 New York first.
     trades = [trade_of(0, 1, 1, 5.0), trade_of(2, 3, 1, -1.0), trade_of(27, 28, -1, 2.0)]
-    found = trade_account.trade_accounts(trades, bars, FREE)
+    found = trade_account.trade_accounts(trades, bars, FREE.fill)
     assert {hour: account.net for hour, account in found.by_hour.items()} == {"09": 7.0, "10": -1.0}
     assert {day: account.num_trades for day, account in found.by_weekday.items()} == {"Monday": 2, "Tuesday": 1}
 
@@ -290,7 +290,7 @@ def test_without_a_trade_everything_is_undefined_and_nothing_is_a_sentinel():
 def test_the_returns_of_the_two_accounts_meet_in_the_change_of_equity():
     bars = price_bars(ROWS)
     backtest = play(bars, [BUY_50, CLOSE], PARAMS)
-    trades = trade_account.trade_accounts(backtest_trades(backtest, PARAMS), bars, PARAMS)
+    trades = trade_account.trade_accounts(backtest_trades(backtest, PARAMS), bars, PARAMS.fill)
     per_bar = bar_account.bar_account(backtest, bars, bar_account.trading_days(bars))
     assert trades.total.net == pytest.approx(1_000.0 * per_bar.total_return)
     assert np.prod(1 + bar_returns(backtest.equity)) == pytest.approx(1 + per_bar.total_return)

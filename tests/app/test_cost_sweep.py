@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jtf.cost_sweep import COSTS_BP, FILLS, sweep_actions, sweep_costs
+from jtf.cost_sweep import sweep_actions, sweep_costs
 from jtf.environment import ValidationData, on_device
+from jtf.results.costs import COSTS_BP, FILLS, sweep_backtests
 from jtf.results.evaluation import backtest_metrics
+from jtf.splits import Segment
 from jtf_env.actions import BUY_75, HOLD
 from jtf_env.mirror.backtest import replay, run_backtest
 from jtf_env.params import make_params
@@ -40,6 +42,15 @@ def test_every_cost_and_fill_mode_earns_what_the_mirror_earns_there(swept, fill,
     assert found["num_trades"] == expected.num_trades > 20
     for name in ("total_return", "sharpe", "max_drawdown", "profit_factor"):
         assert found[name] == pytest.approx(getattr(expected, name), rel=2e-3, abs=2e-5), name
+
+
+def test_the_sweep_of_a_result_is_the_same_on_the_mirror(swept):
+    segment = Segment(MIRROR.first_bar, BARS)
+    found = sweep_backtests(replay(ACTIONS), MIRROR, replace(PARAMS, episode_bars=0), segment, PER_YEAR)
+    assert found.basis_points == COSTS_BP
+    for fill in FILLS:
+        np.testing.assert_allclose(found.total_return[fill], swept[fill]["total_return"], rtol=2e-3, atol=2e-5)
+        np.testing.assert_allclose(found.sharpe[fill], swept[fill]["sharpe"], rtol=2e-3, atol=1e-3)
 
 
 def test_more_cost_never_earns_more(swept):

@@ -89,8 +89,8 @@ def test_what_is_read_is_what_was_written(written):
     for name in TABLES:
         pd.testing.assert_frame_equal(getattr(found, name), getattr(written, name), check_exact=True)
     for name in (
-        "symbol", "metrics", "baselines", "accounts", "random", "luck", "members", "verdict", "optimum", "seen",
-        "notes", "directory",
+        "symbol", "metrics", "baselines", "accounts", "random", "cost_sweep", "luck", "members", "verdict", "optimum",
+        "seen", "notes", "directory",
     ):  # fmt: skip
         assert getattr(found, name) == getattr(written, name), name
     assert found.metrics["test"].total_return == written.metrics["test"].total_return and found.seeds == (3,)
@@ -105,7 +105,7 @@ def test_trades_csv_is_recomputed_from_fills_csv_and_the_bars(written, bars, pol
         own = (fill for segment, fill in fills if segment == name)
         again += [(name, trade) for trade in trades_from_fills(own, last, bars.close[last], policy.env_params)]
     table = read_result(written.directory).trades
-    pd.testing.assert_frame_equal(trade_table(again, bars.timestamps), table, check_exact=True)
+    pd.testing.assert_frame_equal(trade_table(again, bars, policy.env_params.fill), table, check_exact=True)
     assert len(fills) > len(table) > 8 and set(table["reason"]) == {"signal", "stop", "end"}
 
 
