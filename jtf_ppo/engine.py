@@ -141,9 +141,9 @@ def noise_by_column(hyper: Hyper, table: RowTable) -> Hyper:
 
     def changes(columns: Array) -> Array:
         usable = table.usable[:, None]
-        return (
-            jnp.max(columns, 0, where=usable, initial=-jnp.inf) > jnp.min(columns, 0, where=usable, initial=jnp.inf)
-        ).astype(columns.dtype)
+        highest = jnp.max(columns, axis=0, where=usable, initial=-jnp.inf)
+        lowest = jnp.min(columns, axis=0, where=usable, initial=jnp.inf)
+        return (highest > lowest).astype(columns.dtype)
 
     return hyper._replace(
         feature_noise=hyper.feature_noise * changes(table.features),
