@@ -15,6 +15,7 @@ BENCHMARKS = (
     "first_layer",
     "compiled_for",
     "market_build",
+    "members",
     "metrics",
 )
 

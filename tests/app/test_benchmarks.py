@@ -18,6 +18,7 @@ from benchmarks import (
     first_layer,
     joint_model,
     market_build,
+    members,
     metrics,
     peer_search,
     peers,
@@ -300,6 +301,29 @@ def test_market_build_times_the_hourly_context_alone(tmp_path: Path) -> None:
     seconds = {row["part"]: row["run s"] for row in record["rows"]}
     parts = seconds["hour ranges (calendar, NumPy)"] + seconds["hourly context, compiled"]
     assert record["summary"]["hourly context ms"] == pytest.approx(1e3 * parts)
+
+
+def test_members_stand_beside_as_many_single_runs(tmp_path: Path) -> None:
+    flags = [
+        "--members",
+        "1",
+        "3",
+        "--single-runs",
+        "2",
+        "--num-bars",
+        "400",
+        "--window",
+        "8",
+        "--total-steps",
+        "64",
+        "--num-envs",
+        "8",
+    ]
+    assert members.main([*flags, "--out", str(tmp_path)]) == 0
+    one, three = result(tmp_path, "members")["rows"]
+    assert (one["single runs made"], three["single runs made"]) == (1, 2)
+    assert three["compile s"] < three["seconds"]
+    assert three["single runs / members"] == pytest.approx(3 * three["mean single run s"] / three["seconds"])
 
 
 def test_metrics_times_accounts_and_baselines(tmp_path: Path) -> None:
