@@ -32,7 +32,10 @@ class Thresholds:
     approve_num_trades: int = 30
     """Closed trades on test."""
     approve_sharpe_gap: float = 2.0
-    """Largest excess of the training Sharpe ratio over the test Sharpe ratio."""
+    """Largest excess of the training Sharpe ratio over the test Sharpe ratio, where the share below allows no more."""
+    approve_sharpe_decay: float = 0.5
+    """Largest share of the training Sharpe ratio that may be lost on test: chance alone moves high ratios by more than
+    a fixed number."""
     approve_deflated_sharpe: float = 0.95
     """Probability that the test Sharpe ratio is above what the best of as many lucky trials shows."""
     approve_fold_share: float = 0.6
@@ -194,7 +197,10 @@ def _approve_conditions(metrics: Mapping[str, Metrics], evidence: Evidence, limi
         )
     if train.sharpe is not None and test.sharpe is not None:
         name, gap = "Overfitting: the excess of the training Sharpe over the test Sharpe", train.sharpe - test.sharpe
-        conditions.append(Condition(name, gap, "at most", limits.approve_sharpe_gap))
+        share = limits.approve_sharpe_decay * train.sharpe
+        named = f"{limits.approve_sharpe_decay:.0%} of the training Sharpe" if share > limits.approve_sharpe_gap else ""
+        limit = max(limits.approve_sharpe_gap, share)
+        conditions.append(Condition(name, gap, "at most", limit, limit_name=named))
     return conditions
 
 

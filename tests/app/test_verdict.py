@@ -104,6 +104,12 @@ def test_a_wide_gap_to_training_is_for_review():
     assert "Overfitting" in verdict(train=replace(GOOD, **{"sharpe": 4.5})).reasons[0]
 
 
+def test_a_gap_to_training_is_measured_by_a_high_training_sharpe():
+    assert verdict({"sharpe": 30.0}, train=replace(GOOD, **{"sharpe": 36.0})).status == "APPROVED"
+    (reason,) = verdict({"sharpe": 3.9}, train=replace(GOOD, **{"sharpe": 8.0})).reasons
+    assert reason.endswith("Sharpe 4.10 is above 4.00, 50% of the training Sharpe.")
+
+
 def test_not_beating_buy_and_hold_is_for_review():
     assert verdict(evidence={"held_sharpe": 2.5}).status == "REVIEW"
 
