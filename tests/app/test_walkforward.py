@@ -122,7 +122,7 @@ def test_killed_at_any_moment_and_started_again_the_numbers_are_the_same(finishe
 
 def test_interrupted_it_goes_on_with_the_cell_that_was_broken_off(finished, flags, tmp_path, monkeypatch, capsys):
     asked = iter([False, True])
-    monkeypatch.setattr("jtf.walkforward.StopRequest.__call__", lambda self: next(asked, False))
+    monkeypatch.setattr("jtf.train.StopRequest.__call__", lambda self: next(asked, False))
     assert walk(flags, tmp_path) == 130
     assert "the same command goes on" in capsys.readouterr().out
     assert walk(flags, tmp_path) == 0
