@@ -174,5 +174,5 @@ def test_a_cell_that_diverges_is_reported_and_the_others_go_on(flags, tmp_path, 
     monkeypatch.setattr(executor, "compute", fail_first)
     assert walk(flags, tmp_path) == 1
     out = capsys.readouterr().out
-    assert "fold 0: failed" in out and "it diverged." in out and "1 of 3 folds failed" in out
+    assert "fold 0: failed" in out and "it diverged." in out and "1 of 3 cells failed" in out
     assert len(list((tmp_path / "cells" / "AAAUSDT").iterdir())) == 2
