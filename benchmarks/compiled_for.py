@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -42,6 +43,9 @@ SMALL = 1_009
 """Bars of the market whose arrays are then only described at full length."""
 NARROW = {"bf16": "bfloat16", "f16": "bfloat16"}
 """Input types of products that run on the tensor cores; all others take the float32 rate."""
+
+
+PRINTED_ELSEWHERE = ("out", "no_write", "label", "hlo")
 
 
 @dataclass(frozen=True)
@@ -158,15 +162,19 @@ def make_jobs(num_envs: int, args: argparse.Namespace, device: jax.Device) -> It
     yield Job("validation", validation, (state.params, held_out), args.validation_bars, "bar", table)
 
 
-def price(job: Job, config: PPOConfig, target: Target, model: Model) -> tuple[Row, list[Row]]:
-    """Compile one program; return its line of the table, and its costliest kernels."""
+def price(job: Job, config: PPOConfig, target: Target, model: Model, hlo: Path | None = None) -> tuple[Row, list[Row]]:
+    """Compile one program; return its line of the table, and its kernels."""
     began = time.perf_counter()
     lowered = jax.jit(job.function, donate_argnums=(0,) if job.donates else ()).lower(*job.args)
     lower_seconds = time.perf_counter() - began
     began = time.perf_counter()
     compiled = lowered.compile(compiler_options={"xla_gpu_autotune_level": 0})
     compile_seconds = time.perf_counter() - began
-    memory, found = compiled.memory_analysis(), list(kernels(parse(compiled.as_text())))
+    text = compiled.as_text()
+    if hlo is not None:
+        hlo.mkdir(parents=True, exist_ok=True)
+        (hlo / f"{job.name.replace(' ', '_')}_{config.num_envs}.hlo").write_text(text)
+    memory, found = compiled.memory_analysis(), list(kernels(parse(text)))
     seconds = sum(kernel.times * model.seconds(kernel, target) for kernel in found)
     launches = sum(kernel.times for kernel in found)
     row: Row = {
@@ -214,6 +222,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--minibatch-size", type=int, help="rows; by the learner's default for a GPU")
     parser.add_argument("--first-layer", choices=("auto", "gather", "conv", "fft"), default="auto")
     parser.add_argument("--programs", nargs="+", help="only these, e.g. update; default all")
+    parser.add_argument("--hlo", type=Path, help="folder for the text of the optimised programs")
     parser.add_argument("--kernels", type=int, default=12, help="costliest kernels of each program that are kept")
     return parser.parse_args(argv)
 
@@ -238,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for job in make_jobs(num_envs, args, device):
             if args.programs and job.name not in args.programs:
                 continue
-            row, found = price(job, config, target, model)
+            row, found = price(job, config, target, model, args.hlo)
             rows.append(row)
             print(f"{job.name}, {num_envs:,} environments: compiled in {row['compile s']:.1f} s", flush=True)
             costliest = sorted(found, key=lambda detail: -detail["seconds"])[: args.kernels]
@@ -251,7 +260,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             "python": platform.python_version(),
             **{name: version(name) for name in (*PACKAGES, "jax-cuda12-plugin")},
             "model": asdict(model) | {"peak": target.peak, "memory_bandwidth": target.bandwidth},
-            "settings": {key: value for key, value in vars(args).items() if key not in ("out", "no_write", "label")},
+            "settings": {
+                key: value for key, value in vars(args).items() if key not in ("out", "no_write", "label", "hlo")
+            },
             "learner": asdict(config),
             "rows": rows,
             "kernels": details,

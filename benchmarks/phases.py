@@ -21,6 +21,7 @@ from jtf_ppo.config import PPOConfig, resolve
 from jtf_ppo.engine import Engine
 from jtf_ppo.hyper import Hyper, make_hyper
 from jtf_ppo.learner import Epochs, TrainState, make_engine, make_learner, optimise
+from jtf_ppo.loops import scan_blocks
 from jtf_ppo.networks import network_graph
 from jtf_ppo.rows import evaluate_rows
 from jtf_ppo.sampling import draw_bits, mix_bits
@@ -105,14 +106,20 @@ def measure_phases(data: TradingData, config: PPOConfig, **timing: Any) -> Itera
 
 def step_randomly(env: Environment, config: PPOConfig, state: PyTree, key: Array, data: PyTree) -> tuple[PyTree, Array]:
     """Step all environments `num_steps` times with uniformly random actions: ``(state, sum of rewards)``."""
+    num_envs, at_once = config.num_envs or 0, config.steps_at_once or 1
 
-    def step(state: PyTree, key: Array) -> tuple[PyTree, Array]:
-        bits = draw_bits(key, config.num_envs or 0)
+    def draw(keys: Array) -> Array:
+        return jax.vmap(draw_bits, in_axes=(0, None))(keys, num_envs)
+
+    def step(state: PyTree, bits: Array) -> tuple[PyTree, Array]:
         action = (bits % jnp.uint32(env.num_actions)).astype(jnp.int32)
         state, timestep = env.step(mix_bits(bits), state, action, data)
-        return state, timestep.reward.sum()
+        after = (state, timestep.reward)
+        return after if at_once == 1 else jax.lax.optimization_barrier(after)
 
-    state, rewards = jax.lax.scan(step, state, jax.random.split(key, config.num_steps))
+    keys = jax.random.split(key, config.num_steps)
+    finish = partial(jnp.sum, axis=None if at_once == 1 else 0)
+    state, rewards = scan_blocks(step, state, keys, at_once, prepare=draw, finish=finish)
     return state, rewards.sum()
 
 

@@ -1,8 +1,9 @@
 """Generalised advantage estimation with the two endings kept apart."""
 
-import jax
 import jax.numpy as jnp
 from jax import Array
+
+from jtf_ppo.loops import joined, scan_blocks
 
 
 def gae(
@@ -13,6 +14,7 @@ def gae(
     truncated: Array,
     gamma: Array | float,
     gae_lambda: Array | float,
+    at_once: int = 1,
 ) -> Array:
     """Return advantages ``[N, B]`` (Schulman et al. 2016, eq. 16) of time-major ``[N, B]`` inputs.
 
@@ -20,7 +22,7 @@ def gae(
     ``A_t = delta_t + gamma * lambda * (1 - terminated_t) * (1 - truncated_t) * A_{t+1}``.
 
     `next_values` is the value of the *final* observation of each step, before any reset: a truncation bootstraps
-    with it, a termination with zero, and the trace is cut at both.
+    with it, a termination with zero, and the trace is cut at both. `at_once` steps are one iteration of the loop.
     """
 
     def backward(advantage: Array, step: tuple[Array, ...]) -> tuple[Array, Array]:
@@ -32,8 +34,8 @@ def gae(
         return advantage, advantage
 
     steps = (rewards, values, next_values, terminated, truncated)
-    _, advantages = jax.lax.scan(backward, jnp.zeros_like(values[0]), steps, reverse=True)
-    return advantages
+    _, advantages = scan_blocks(backward, jnp.zeros_like(values[0]), steps, at_once, reverse=True)
+    return joined(advantages)
 
 
 def normalise(advantages: Array) -> Array:

@@ -21,6 +21,9 @@ class PPOConfig:
     """Environments stepped side by side. Default: by device and length of the run."""
     num_steps: int = 128
     """Steps per environment between two updates."""
+    steps_at_once: int | None = None
+    """Steps of a rollout in one iteration of a compiled loop; changes speed, not results. Default: 8 on a GPU, 1 on a
+    CPU."""
     update_epochs: int = 10
     """Passes over each rollout."""
     minibatch_size: int | None = None
@@ -91,9 +94,9 @@ LARGEST_BATCH = 2**31 - 1
 """Samples of a rollout are counted in 32 bits."""
 
 _AT_LEAST = {
-    "total_steps": 1, "num_envs": 1, "num_steps": 1, "update_epochs": 1, "minibatch_size": 1, "validation_interval": 0,
-    "checkpoint_interval": 0, "patience": 0, "learning_rate": 0.0, "ent_coef": 0.0, "vf_coef": 0.0, "target_kl": 0.0,
-    "feature_noise": 0.0, "context_noise": 0.0, "weight_decay": 0.0,
+    "total_steps": 1, "num_envs": 1, "num_steps": 1, "steps_at_once": 1, "update_epochs": 1, "minibatch_size": 1,
+    "validation_interval": 0, "checkpoint_interval": 0, "patience": 0, "learning_rate": 0.0, "ent_coef": 0.0,
+    "vf_coef": 0.0, "target_kl": 0.0, "feature_noise": 0.0, "context_noise": 0.0, "weight_decay": 0.0,
 }  # fmt: skip
 _WITHIN = {
     "gamma": (0.0, 1.0), "gae_lambda": (0.0, 1.0), "clip_eps": (1e-6, 1.0), "warmup_fraction": (0.0, 1.0),
@@ -146,6 +149,7 @@ def resolve(config: PPOConfig, platform: str, address_only: bool, num_rows: int)
         config,
         engine=engine,
         num_envs=num_envs,
+        steps_at_once=config.steps_at_once or (8 if gpu else 1),
         hidden_sizes=config.hidden_sizes or ((512, 256, 128) if gpu else (256, 128)),
         precision=("bfloat16" if gpu else "float32") if config.precision == "auto" else config.precision,
         first_layer=("gather" if gpu else "fft") if config.first_layer == "auto" else config.first_layer,

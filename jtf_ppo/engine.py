@@ -10,6 +10,7 @@ from jax import Array
 
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.hyper import Hyper
+from jtf_ppo.loops import joined, scan_blocks
 from jtf_ppo.networks import Dropout
 from jtf_ppo.sampling import bits_to_uniform, draw_bits, mix_bits
 from jtf_ppo.types import Environment, PyTree, RowTable
@@ -55,29 +56,44 @@ def roll_out(
     """Take `num_steps` steps of every environment and return where they stand and what was stored, ``[N, B, ...]``.
 
     One random word a step and environment: it draws the action, and mixed once more it serves the environment. Of the
-    environment's metrics the mean over the environments is stored. Consumes `key`.
+    environment's metrics only means are stored, whose mean is that of all. Consumes `key`.
 
     Parameters
     ----------
     act: ``(observation, uniform) -> (action, stored)``.
     bootstrap: ``final observation -> stored``, for the value after the step.
     """
+    num_envs, at_once = config.num_envs or 0, config.steps_at_once or 1
 
-    def step(rollout_state: RolloutState, key: Array) -> tuple[RolloutState, dict[str, PyTree]]:
-        bits = draw_bits(key, config.num_envs or 0)
-        action, stored = act(rollout_state.observation, bits_to_uniform(bits))
-        env_state, timestep = env.step(mix_bits(bits), rollout_state.env_state, action, data)
+    def draw(keys: Array) -> tuple[Array, Array]:
+        bits = jax.vmap(draw_bits, in_axes=(0, None))(keys, num_envs)
+        return bits_to_uniform(bits), mix_bits(bits)
+
+    def step(rollout_state: RolloutState, drawn: tuple[Array, Array]) -> tuple[RolloutState, dict[str, PyTree]]:
+        uniform, bits = drawn
+        action, stored = act(rollout_state.observation, uniform)
+        env_state, timestep = env.step(bits, rollout_state.env_state, action, data)
         stored = {
             **stored,
             **bootstrap(timestep.final_observation),
             "reward": timestep.reward,
             "terminated": timestep.terminated,
             "truncated": timestep.truncated,
-            "metrics": jax.tree.map(jnp.mean, timestep.metrics),
+            "metrics": timestep.metrics,
         }
-        return RolloutState(env_state, timestep.observation), stored
+        after = RolloutState(env_state, timestep.observation)
+        # Without the barrier a GPU computes the step again for every array it stores of several steps.
+        return (after, stored) if at_once == 1 else jax.lax.optimization_barrier((after, stored))
 
-    return jax.lax.scan(step, rollout_state, jax.random.split(key, config.num_steps))
+    def finish(stored: dict[str, PyTree]) -> dict[str, PyTree]:
+        # A sum over environments is several kernels; one over a few steps is part of what writes them.
+        over = None if at_once == 1 else 0
+        return {**stored, "metrics": jax.tree.map(lambda x: jnp.mean(x, axis=over), stored["metrics"])}
+
+    keys = jax.random.split(key, config.num_steps)
+    rollout_state, blocks = scan_blocks(step, rollout_state, keys, at_once, prepare=draw, finish=finish)
+    metrics = blocks.pop("metrics")
+    return rollout_state, {**joined(blocks), "metrics": metrics}
 
 
 def is_noisy(config: PPOConfig) -> bool:
@@ -156,8 +172,7 @@ def rollout_metrics(rollout: dict[str, PyTree], values: Array, advantages: Array
 
     Explained variance is ``1 - var(target - value) / var(target)`` with the target ``advantage + value``.
     """
-    actions = rollout["action"]
-    shares = jnp.bincount(actions.reshape(-1).astype(jnp.int32), length=num_actions) / actions.size
+    shares = action_shares(rollout["action"], num_actions)
     unexplained = advantages.var() / jnp.maximum((advantages + values).var(), 1e-12)
     return {
         "train/reward": rollout["reward"].mean(),
@@ -165,3 +180,18 @@ def rollout_metrics(rollout: dict[str, PyTree], values: Array, advantages: Array
         **{f"train/action_share_{a}": shares[a] for a in range(num_actions)},
         **{f"train/{name}": value.mean() for name, value in rollout["metrics"].items()},
     }
+
+
+def action_shares(actions: Array, num_actions: int) -> Array:
+    """Return ``[A]``: how often each action stands in `actions`, as a share of all.
+
+    A CPU counts by address. On a GPU that is millions of atomic additions to a few numbers, so it compares.
+    """
+
+    def count(actions: Array) -> Array:
+        return jnp.bincount(actions.reshape(-1).astype(jnp.int32), length=num_actions) / actions.size
+
+    def compare(actions: Array) -> Array:
+        return jax.lax.map(lambda action: jnp.mean(actions == action), jnp.arange(num_actions, dtype=actions.dtype))
+
+    return jax.lax.platform_dependent(actions, cpu=count, default=compare)

@@ -5,6 +5,7 @@ step is a row gather, an inverse CDF and the environment's own arithmetic; an ep
 pass over the rows that the rollout visited, however many samples they hold (`losses.row_loss` says why this is exact).
 """
 
+import math
 from functools import partial
 
 import jax
@@ -24,6 +25,7 @@ from jtf_ppo.engine import (
     rollout_metrics,
 )
 from jtf_ppo.hyper import Hyper
+from jtf_ppo.loops import in_blocks
 from jtf_ppo.losses import RowSums, row_loss
 from jtf_ppo.sampling import cumulative, inverse_cdf
 from jtf_ppo.types import Environment, Observation, PyTree, RowTable
@@ -151,17 +153,21 @@ def _collect(
     values = row_values[rollout["row"]]
     advantages = gae(
         rollout["reward"], values, row_values[rollout["final_row"]], rollout["terminated"], rollout["truncated"],
-        hyper.gamma, hyper.gae_lambda,
+        hyper.gamma, hyper.gae_lambda, config.steps_at_once or 1,
     )  # fmt: skip
-    sums = sum_by_row(rollout["row"], rollout["action"], advantages, row_values, jax.nn.log_softmax(logits))
+    sums = sum_by_row(
+        rollout["row"], rollout["action"], advantages, row_values, jax.nn.log_softmax(logits), config.steps_at_once or 1
+    )
     metrics = rollout_metrics(rollout, values, advantages, env.num_actions)
     return rollout_state, sums, metrics
 
 
-def sum_by_row(rows: Array, actions: Array, advantages: Array, row_values: Array, log_probs: Array) -> RowSums:
+def sum_by_row(
+    rows: Array, actions: Array, advantages: Array, row_values: Array, log_probs: Array, at_once: int = 1
+) -> RowSums:
     """Scatter samples ``[N, B]`` into sums per row; advantages are normalised over the rollout on the way.
 
-    One step of the rollout at a time: indices and addends of all samples at once would be 20 bytes a sample more.
+    A few steps of the rollout at a time: indices and addends of all samples would be 20 bytes a sample more.
     """
     num_rows, num_actions = log_probs.shape
     per_cell = jnp.zeros(num_rows * num_actions, advantages.dtype)
@@ -179,7 +185,8 @@ def sum_by_row(rows: Array, actions: Array, advantages: Array, row_values: Array
         ), None
 
     empty = RowSums(per_cell, per_cell, per_row, per_row, per_row, row_values, log_probs)
-    sums, _ = jax.lax.scan(add, empty, (rows, actions, advantages, normalise(advantages)))
+    steps = in_blocks((rows, actions, advantages, normalise(advantages)), math.gcd(at_once, rows.shape[0]))
+    sums, _ = jax.lax.scan(add, empty, steps)
     shape = (num_rows, num_actions)
     return sums._replace(
         positive_advantage=sums.positive_advantage.reshape(shape),

@@ -93,7 +93,7 @@ def _collect(
     values = rollout["values"]
     advantages = gae(
         rollout["reward"], values, rollout["next_values"], rollout["terminated"], rollout["truncated"],
-        hyper.gamma, hyper.gae_lambda,
+        hyper.gamma, hyper.gae_lambda, config.steps_at_once or 1,
     )  # fmt: skip
     batch = SampleBatch(
         rollout["observation"],
