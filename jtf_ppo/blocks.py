@@ -43,7 +43,7 @@ def partition(num_rows: int, window: int, config: PPOConfig) -> Partition:
     blocks that are expected evenly.
     """
     assert config.minibatch_size is not None, "config must be resolved"
-    length = block_length(window)
+    length = block_length(window, config.first_layer)
     num_blocks = -(-num_rows // length) + 1  # One more than the rows fill: a random offset shifts the first one.
     expected = SLACK * expected_blocks(num_rows, length, config)
     few = expected < num_rows / length

@@ -44,9 +44,9 @@ def scan_blocks(
 
 def in_blocks(steps: PyTree, size: int) -> PyTree:
     """Return ``[N, ...]`` as ``[N / size, size, ...]``."""
-    return jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), steps)
+    return jax.tree.map(lambda x: x.reshape(x.shape[0] // size, size, *x.shape[1:]), steps)
 
 
 def joined(blocks: PyTree) -> PyTree:
     """Return ``[N / size, size, ...]`` as ``[N, ...]``."""
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), blocks)
+    return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), blocks)

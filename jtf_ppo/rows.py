@@ -100,7 +100,7 @@ def evaluate_rows(
     graph: nnx.GraphDef, params: nnx.State, table: RowTable, first_row: int, window: int, method: str
 ) -> tuple[Array, Array]:
     """Return ``(logits [T, A], values [T])`` of every row from `first_row` as an address; zero before it."""
-    num_rows, length = table.features.shape[0], block_length(window)
+    num_rows, length = table.features.shape[0], block_length(window, method)
     num_blocks = -(-(num_rows - first_row) // length)
     at_once = min(num_blocks, max(1, ROWS_AT_ONCE // length))
     groups = -(-num_blocks // at_once)

@@ -19,6 +19,9 @@ from jtf_ppo.types import RowTable
 FLOAT32 = jax.lax.Precision.HIGHEST
 """Precision of a float32 product: without it a GPU rounds the inputs to TF32, 10 bits."""
 
+ALIGNED = 8
+"""Sizes a GPU's matrix units take as they are, in elements: 16 bytes of bfloat16. Others are copied to padded ones."""
+
 
 class WindowDense(nnx.Module):
     """``[B]`` addresses (or blocks of consecutive rows) to ``[B, H]`` pre-activations.
@@ -72,9 +75,11 @@ class WindowDense(nnx.Module):
         ``[K, L, H]`` pre-activations.
         """
         kernel = self.kernel[...]
+        if method == "gather":
+            return self._gathered(features, context)
         if method == "fft":
             windowed = overlap_save(features, kernel)
-        elif method == "conv":
+        else:
             windowed = jax.lax.conv_general_dilated(
                 features.astype(self.dtype),
                 kernel.astype(self.dtype),
@@ -84,20 +89,27 @@ class WindowDense(nnx.Module):
                 preferred_element_type=kernel.dtype,
                 precision=_precision(self.dtype),
             )
-        else:
-            windowed = self._gathered(features, kernel)
         return windowed + self._broadcast_part(context)
 
-    def _gathered(self, features: Array, kernel: Array) -> Array:
-        num_blocks, length = features.shape[0], features.shape[1] - self.window + 1
+    def _gathered(self, features: Array, context: Array) -> Array:
+        """One product of windows and context side by side; zeros fill its inner size up to a multiple of ALIGNED."""
+        num_blocks, length, _ = context.shape
+        width = self.bias[...].shape[0]
         rows = jnp.arange(length)[:, None] + jnp.arange(self.window)[None, :]
-        windows = features[:, rows].reshape(num_blocks * length, -1)
-        return self._product(windows, kernel.reshape(windows.shape[1], -1)).reshape(num_blocks, length, -1)
+        windows = features.astype(self.dtype)[:, rows].reshape(num_blocks * length, -1)
+        beside = (self.window * context).astype(self.dtype).reshape(num_blocks * length, -1)
+        fill = -(windows.shape[1] + beside.shape[1]) % ALIGNED
+        inputs = jnp.concatenate([windows, beside, jnp.zeros((num_blocks * length, fill), self.dtype)], axis=1)
+        zeros = jnp.zeros((fill, width), self.bias[...].dtype)
+        kernel = jnp.concatenate([self.kernel[...].reshape(-1, width), self.context_kernel[...], zeros])
+        return self._product(inputs, kernel).reshape(num_blocks, length, width) + self._bias(3)
 
     def _broadcast_part(self, context: Array) -> Array:
         """``W * context @ context_kernel + bias`` for ``context [..., C]``."""
-        bias = self.bias[...].reshape((1,) * (context.ndim - 1) + (-1,))
-        return self.window * self._product(context, self.context_kernel[...]) + bias
+        return self.window * self._product(context, self.context_kernel[...]) + self._bias(context.ndim)
+
+    def _bias(self, ndim: int) -> Array:
+        return self.bias[...].reshape((1,) * (ndim - 1) + (-1,))
 
     def _product(self, left: Array, kernel: Array) -> Array:
         flat = left.reshape(math.prod(left.shape[:-1]), left.shape[-1])
@@ -178,9 +190,13 @@ def real_fourier(points: int) -> tuple[np.ndarray, np.ndarray]:
     return forward.reshape(-1, points), inverse.reshape(-1, points).T
 
 
-def block_length(window: int) -> int:
-    """Rows of a block such that block and history fill a power of two of at least twice the window."""
-    return (1 << (2 * window - 1).bit_length()) - window + 1
+def block_length(window: int, method: str = "fft") -> int:
+    """Return the rows of a block: for ``fft`` so many that block and history fill a power of two, else that power.
+
+    The power is at least twice the window.
+    """
+    points = 1 << (2 * window - 1).bit_length()
+    return points - window + 1 if method == "fft" else points
 
 
 def expand_kernel(kernel: Array, context_kernel: Array) -> Array:

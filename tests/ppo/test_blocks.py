@@ -30,7 +30,9 @@ CUT = Partition(LENGTH, -(-ROWS // LENGTH) + 1, 2, True)
 
 
 def sized(asked: int, num_envs: int = 10_000, usable: int = 56, window: int = 5) -> Partition:
-    return partition(usable, window, replace(tiny_config(ENV, 60, num_envs=num_envs), minibatch_size=asked))
+    return partition(
+        usable, window, replace(tiny_config(ENV, 60, num_envs=num_envs, first_layer="fft"), minibatch_size=asked)
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_padding_rows_do_not_move_the_order_of_an_epoch():
 
 def rollout_of(num_envs: int, **changes: object):
     """``(config, engine, params, batch)`` of a rollout of 8 steps an environment over 596 usable rows."""
-    config = tiny_config(ENV, 600, engine="rows", num_envs=num_envs, minibatch_size=24, **changes)
+    config = tiny_config(ENV, 600, engine="rows", num_envs=num_envs, minibatch_size=24, first_layer="fft", **changes)
     graph, params = tiny_network(ENV, TABLE, config, scale=100.0)
     state, observation = ENV.reset(jax.random.key(3), num_envs, TABLE)
     engine = make_engine(ENV, config, graph, TABLE)

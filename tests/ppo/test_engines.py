@@ -115,7 +115,7 @@ def test_a_whole_update_of_either_engine_ends_at_the_same_parameters():
 
 def test_the_entropy_of_an_epoch_of_rows_is_the_mean_over_its_samples_however_they_crowd():
     # One environment visits few of the rows: 16 samples in a few of 6 minibatches.
-    config = configured("rows", num_envs=1, num_steps=16, minibatch_size=8)
+    config = configured("rows", num_envs=1, num_steps=16, minibatch_size=8, first_layer="fft")
     engine, params, _ = parts(config)
     _, batch, _ = rollout(config)
 
