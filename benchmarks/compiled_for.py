@@ -29,7 +29,7 @@ from benchmarks.hlo import Kernel, kernels, parse
 from benchmarks.measure import PACKAGES, Row, format_table, make_parser
 from benchmarks.phases import Iteration, epochs_only, step_randomly, synthetic_problem
 from benchmarks.targets import NAMES, Target, load_target
-from jtf.environment import make_environment, make_validation, validate
+from jtf.environment import make_environment, make_validation
 from jtf.errors import UserError, run_command
 from jtf.results.run_directory import write_json
 from jtf_ppo.config import PPOConfig, resolve
@@ -117,7 +117,10 @@ def gpu_config(num_envs: int, num_rows: int, args: argparse.Namespace) -> PPOCon
 
 
 def make_jobs(num_envs: int, args: argparse.Namespace, device: jax.Device) -> Iterator[Job]:
-    """Yield the programs of one number of environments: env only, rollout, epochs, update, validation."""
+    """Yield the programs of one number of environments: env only, rollout, epochs, update, validation.
+
+    Of a validation the decisions; the host replays them while the next update runs.
+    """
     small = synthetic_problem(SMALL)
     market = small[0]
     sizes = Sizes(args.num_bars - market.first_bar, market.window, market.features.shape[1], market.context.shape[1], 8)
@@ -151,15 +154,16 @@ def make_jobs(num_envs: int, args: argparse.Namespace, device: jax.Device) -> It
         "update", learner.update, (state, hyper, data), optimiser_steps, "optimiser step", whole,
         donates=True, updates=True,
     )  # fmt: skip
-    held_out = make_validation(*small, annualisation=1.0).data
-    held_out = describe(stretch(held_out, market.num_bars, args.validation_bars), device)
+    check = make_validation(*small, annualisation=1.0)
+    held_out = describe(stretch(check.data, market.num_bars, args.validation_bars), device)
 
-    def validation(params: PyTree, data: PyTree) -> PyTree:
-        return validate(learner.evaluate(params), data)
+    def decide(params: PyTree, data: PyTree) -> PyTree:
+        assert check.parts is not None
+        return check.parts.decide(learner.evaluate(params), data)
 
-    seen = replace(sizes, num_rows=args.validation_bars)
+    seen = replace(sizes, num_rows=args.validation_bars - market.first_bar)
     table = policy_table_work(replace(config, precision="float32"), seen)
-    yield Job("validation", validation, (state.params, held_out), args.validation_bars, "bar", table)
+    yield Job("validation", decide, (state.params, held_out), args.validation_bars, "bar", table)
 
 
 def price(job: Job, config: PPOConfig, target: Target, model: Model, hlo: Path | None = None) -> tuple[Row, list[Row]]:

@@ -18,7 +18,7 @@ from jtf_env.actions import HOLD, NUM_ACTIONS
 from jtf_env.environment import EnvState, StepResult, autoreset_step_at, reset, reset_at, select, start_row, step
 from jtf_env.market import Market
 from jtf_env.params import EnvParams
-from jtf_ppo.types import Environment, Observation, PolicyFunctions, RowTable, Timestep, Validation
+from jtf_ppo.types import Environment, Observation, PolicyFunctions, RowTable, Timestep, Validation, ValidationParts
 
 TradingData = tuple[Market, EnvParams]
 
@@ -75,7 +75,8 @@ def make_environment(market: Market, cost_warmup: float = 0.0) -> Environment:
 def make_validation(market: Market, params: EnvParams, annualisation: float) -> Validation:
     """Return the check that backtests the most likely actions once through all decision rows of `market`."""
     data = ValidationData(market, replace(params, episode_bars=0), jnp.float32(annualisation))
-    return Validation(run=validate, data=data)
+    parts = ValidationParts(most_likely_actions, replay) if market.layout.address_only else None
+    return Validation(run=validate, data=data, parts=parts)
 
 
 def on_device(params: EnvParams) -> EnvParams:
@@ -211,16 +212,31 @@ def validate(policy: PolicyFunctions, data: ValidationData) -> dict[str, Array]:
 
 def most_likely(policy: PolicyFunctions, data: ValidationData) -> Decide:
     """Return the decisions of `policy`; without account columns all rows are evaluated at once."""
-    table = row_table((data.market, data.params))
     if data.market.layout.address_only:
-        actions = jnp.argmax(policy.evaluate_rows(table)[0], axis=-1).astype(jnp.int32)
-        return lambda state: actions[state.bar]
+        return play(most_likely_actions(policy, data))
+    table = row_table((data.market, data.params))
 
     def decide(state: EnvState) -> Array:
         observation = observe(jax.tree.map(lambda x: x[None], state), (data.market, data.params))
         return jnp.argmax(policy.evaluate(observation, table)[0][0]).astype(jnp.int32)
 
     return decide
+
+
+def most_likely_actions(policy: PolicyFunctions, data: ValidationData) -> Array:
+    """Return ``[T]`` int32, the most likely action at every row of an address-only policy."""
+    table = row_table((data.market, data.params))
+    return jnp.argmax(policy.evaluate_rows(table)[0], axis=-1).astype(jnp.int32)
+
+
+def play(actions: Array) -> Decide:
+    """Return the decisions that take ``actions [T]``."""
+    return lambda state: actions[state.bar]
+
+
+def replay(actions: Array, data: ValidationData) -> dict[str, Array]:
+    """Return the metrics of `validate` for ``actions [T]``."""
+    return pass_metrics(trade_once(play(actions), data.market, data.params), data)
 
 
 def trade_once(decide: Decide, market: Market, params: EnvParams) -> ValidationPass:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import SingleDeviceSharding
 
 from jtf_ppo.checkpoint import CheckpointStore
 from jtf_ppo.config import PPOConfig
-from jtf_ppo.errors import CheckpointError, DivergedError
+from jtf_ppo.errors import CheckpointError, ConfigError, DivergedError
 from jtf_ppo.hyper import Hyper
 from jtf_ppo.learner import MAX_SKIPS, Learner, TrainState, make_learner
 from jtf_ppo.members import (
@@ -41,8 +42,19 @@ class Programs(NamedTuple):
     """The compiled functions of a run, each over a group."""
 
     update: Callable[..., Any]
-    validate: Callable[[nnx.State], list[Metrics]] | None
+    validate: Callable[[nnx.State], Callable[[], list[Metrics]]] | None
+    """Begins on the devices; what it returns waits for the metrics."""
+    on_host: bool
+    """Whether the second part of a validation runs on the host's CPU."""
     compile_seconds: float
+
+
+class Ahead(NamedTuple):
+    """An update of a group that the devices take while the host validates the one before it."""
+
+    began: float
+    active: list[bool]
+    result: tuple[TrainState, PyTree]
 
 
 def train(
@@ -139,6 +151,8 @@ class Run:
     data: PyTree
     saved: int = -1
     """Update of the checkpoint written last."""
+    ahead: list[Ahead] = field(default_factory=list)
+    """One a group, or none."""
 
     @property
     def members(self) -> list[Member]:
@@ -165,8 +179,9 @@ class Run:
         stopped = ""
         # Asked before an update, so that a resumed run that had lost patience stays where it stopped.
         while active := self.active():
-            began = time.perf_counter()
-            self.groups = [self._updated(group) for group in self.groups]
+            began = self.ahead[0].began if self.ahead else time.perf_counter()
+            self.groups = [self._updated(index) for index in range(len(self.groups))]
+            self.ahead = []
             left = sum(self.config.total_updates - member.done for member in active)
             speed = self.clock.tick(time.perf_counter() - began, len(active), left)
             for member in active:
@@ -209,13 +224,29 @@ class Run:
         timed = self.clock.updates * self.config.batch_size
         return TrainResult(tuple(members), steps, timed, self.clock.compile_seconds, self.clock.run_seconds, stopped)
 
-    def _updated(self, group: Group) -> Group:
-        """Return the group after one update of its active members."""
-        active = [not member.stopped(self.config) for member in group.members]
+    def _run_ahead(self) -> None:
+        """Begin the next update of every group on a copy of its state, as if this validation stopped nobody."""
+        self.ahead = []
+        for group in self.groups:
+            began, active = time.perf_counter(), self._who_goes_on(group)
+            copy = group._replace(state=jax.tree.map(jnp.copy, group.state))
+            self.ahead.append(Ahead(began, active, self._dispatch(copy, active)))
+
+    def _who_goes_on(self, group: Group) -> list[bool]:
+        return [not member.stopped(self.config) for member in group.members]
+
+    def _dispatch(self, group: Group, active: list[bool]) -> tuple[TrainState, PyTree]:
         if not any(active):
-            return group
+            return group.state, {}
         mask = jnp.asarray(filled(active, len(group.hyper.gamma)))
-        state, metrics = self.programs.update(group.state, group.hyper, mask, self.data)
+        return self.programs.update(group.state, group.hyper, mask, self.data)
+
+    def _updated(self, index: int) -> Group:
+        """Return a group after one update of its active members."""
+        group = self.groups[index]
+        active = self._who_goes_on(group)
+        ahead = self.ahead[index] if self.ahead else None
+        state, metrics = ahead.result if ahead is not None and ahead.active == active else self._dispatch(group, active)
         values = jax.device_get(metrics)
         for index, member in enumerate(group.members):
             if active[index]:
@@ -242,10 +273,12 @@ class Run:
         """Validate the members that took the last update; a better score replaces a member's best parameters."""
         assert self.programs.validate is not None
         records, improved = [], []
-        for group in self.groups:
-            if not any(member in active for member in group.members):
-                continue
-            values = self.programs.validate(group.state.params)
+        shown = [group for group in self.groups if any(member in active for member in group.members)]
+        begun = [self.programs.validate(group.state.params) for group in shown]
+        if self.programs.on_host and self.active():
+            self._run_ahead()
+        for group, finish in zip(shown, begun, strict=True):
+            values = finish()
             for index, member in enumerate(group.members):
                 if member not in active or member.diverged:
                     continue
@@ -284,9 +317,14 @@ def _compile(
     spread = tuple(devices[:1] if size == 1 else devices)
     mask = jnp.ones(size, jnp.bool_)
     lowered = [_update_program(learner, size, spread).lower(group.state, group.hyper, mask, data)]
+    host = host_for(validation, devices)
     if validation is not None:
-        program = _validation_program(learner, validation.run, size, spread)
-        lowered.append(program.lower(group.state.params, validation.data))
+        first = validation.run if host is None or validation.parts is None else validation.parts.decide
+        lowered.append(_validation_program(learner, first, size, spread).lower(group.state.params, validation.data))
+    on_host = None
+    if host is not None and validation is not None and validation.parts is not None:
+        on_host = jax.device_put(validation.data, host)
+        lowered.append(_lower_replay(validation.parts.replay, lowered[-1].out_info, on_host, host))
     with ThreadPoolExecutor(len(lowered)) as pool:
         update, *checks = pool.map(lambda program: program.compile(), lowered)
     seconds = time.perf_counter() - started
@@ -296,12 +334,38 @@ def _compile(
         # Arrays without elements come back replicated, and the program refuses them so.
         return (spread_members(state, spread) if len(spread) > 1 else state), metrics
 
-    def validate(params: nnx.State) -> list[Metrics]:
+    def validate(params: nnx.State) -> Callable[[], list[Metrics]]:
         assert validation is not None
-        values = jax.device_get(checks[0](params, validation.data))
-        return [{name: float(value[index]) for name, value in values.items()} for index in range(size)]
+        begun = checks[0](params, validation.data)
 
-    return Programs(update_group, validate if checks else None, seconds)
+        def finish() -> list[Metrics]:
+            members = [member_of(jax.device_get(begun), index) for index in range(size)]
+            if host is not None:
+                members = [checks[1](jax.device_put(decisions, host), on_host) for decisions in members]
+            return [{name: float(value) for name, value in metrics.items()} for metrics in members]
+
+        return finish
+
+    return Programs(update_group, validate if checks else None, host is not None, seconds)
+
+
+def host_for(validation: Validation | None, devices: Sequence[jax.Device]) -> jax.Device | None:
+    """Return the CPU that plays the second part of a validation, None where the devices play all of it."""
+    if validation is None or validation.parts is None or devices[0].platform == "cpu":
+        return None
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        raise ConfigError("a validation replays on the CPU, which JAX_PLATFORMS leaves out; add cpu to it.") from error
+
+
+def _lower_replay(
+    replay: Callable[..., dict[str, jax.Array]], decisions: PyTree, data: PyTree, host: jax.Device
+) -> jax.stages.Lowered:
+    """Lower the replay of one member for the host; `decisions` are the shapes ``[S, ...]`` of all."""
+    place = SingleDeviceSharding(host)
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=place), decisions)
+    return _replay_program(replay).lower(one, data)
 
 
 # The same function again: `jax.jit` then finds what it traced and compiled for arguments of the same shapes.
@@ -326,6 +390,12 @@ def _validation_program(
         return check(learner.evaluate(params), data)
 
     return jax.jit(over_members(run, devices, size // len(devices)))
+
+
+@lru_cache(maxsize=32)
+def _replay_program(replay: Callable[..., dict[str, jax.Array]]) -> Any:
+    """Return the jitted second part of a validation: ``(decisions, data) -> metrics``."""
+    return jax.jit(replay)
 
 
 def _restored(store: CheckpointStore, groups: list[Group], devices: Sequence[jax.Device]) -> list[Group]:

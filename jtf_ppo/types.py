@@ -99,6 +99,15 @@ class PolicyFunctions(NamedTuple):
     """``table -> (logits [T, A], value [T])`` of every row; those before the environment's `first_row` are zero."""
 
 
+class ValidationParts(NamedTuple):
+    """A validation in two parts, for devices that are slow at long sequences of small steps."""
+
+    decide: Callable[[PolicyFunctions, PyTree], PyTree]
+    """``(policy, data) -> decisions``, on the devices that train."""
+    replay: Callable[[PyTree, PyTree], dict[str, Array]]
+    """``(decisions, data) -> metrics``, on the host's CPU, while the devices go on with the next update."""
+
+
 @dataclass(frozen=True)
 class Validation:
     """A compiled check of the policy on data it is not trained on."""
@@ -106,6 +115,8 @@ class Validation:
     run: Callable[[PolicyFunctions, PyTree], dict[str, Array]]
     """``(policy, data) -> metrics``, scalars, traced once; ``score`` decides which checkpoint is best (higher)."""
     data: PyTree
+    parts: ValidationParts | None = None
+    """The same metrics as `run` in two parts, where the decisions can be made before they are played."""
 
 
 class MemberResult(NamedTuple):

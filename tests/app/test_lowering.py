@@ -111,6 +111,31 @@ def test_a_validation_lowers(layout: Layout) -> None:
     lower(lambda params, data: validate(learner.evaluate(params), data), params, validation.data)
 
 
+def test_the_decisions_of_a_validation_lower() -> None:
+    data = trading_data(ADDRESS_ONLY)
+    learner = make_learner(make_environment(data[0]), gpu_config(data))
+    params = jax.eval_shape(learner.init, jax.random.key(0), data).params
+    validation = make_validation(*data, annualisation=1.0)
+    lower(lambda params, data: validation.parts.decide(learner.evaluate(params), data), params, validation.data)
+
+
+def test_the_two_parts_of_a_validation_are_the_whole() -> None:
+    data = trading_data(ADDRESS_ONLY)
+    learner = make_learner(make_environment(data[0]), gpu_config(data, precision="float32"))
+    policy = learner.evaluate(jax.jit(learner.init)(jax.random.key(0), data).params)
+    validation = make_validation(*data, annualisation=1.0)
+    decisions = jax.jit(lambda data: validation.parts.decide(policy, data))(validation.data)
+    played = jax.jit(validation.parts.replay)(decisions, validation.data)
+    whole = jax.jit(lambda data: validation.run(policy, data))(validation.data)
+    for name, value in whole.items():
+        assert float(played[name]) == pytest.approx(float(value), rel=1e-5, nan_ok=True), name
+    assert int(whole["num_trades"]) > 0
+
+
+def test_account_columns_leave_a_validation_in_one_part() -> None:
+    assert make_validation(*trading_data(WITH_ACCOUNT), annualisation=1.0).parts is None
+
+
 def test_a_market_build_lowers() -> None:
     with jax.enable_x64(True):
         inputs = bar_inputs(random_bars(2_000), ADDRESS_ONLY.hour_visibility)

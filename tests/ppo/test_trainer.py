@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 
+from jtf_ppo import trainer
 from jtf_ppo.checkpoint import CheckpointStore
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.errors import CheckpointError, DivergedError
@@ -21,7 +22,7 @@ from jtf_ppo.hyper import make_hyper
 from jtf_ppo.learner import make_learner
 from jtf_ppo.members import make_groups, member_arrays
 from jtf_ppo.trainer import train
-from jtf_ppo.types import Validation
+from jtf_ppo.types import Validation, ValidationParts
 from tests.ppo.toy import assert_trees_equal, fresh_state, make_rows, row_environment, tiny_config
 
 ENV, TABLE, HELD_OUT = row_environment(), make_rows(60, 31), make_rows(60, 32)
@@ -446,3 +447,40 @@ def test_a_second_training_of_the_same_shapes_traces_nothing():
     assert not traced
     run(replace(other, num_envs=8), env=env, validation=Validation(check, HELD_OUT))
     assert "step" in traced, "other shapes are another program"
+
+
+def values_of(policy, table) -> jax.Array:
+    return policy.evaluate_rows(table)[1]
+
+
+def score_of(values, table) -> dict[str, jax.Array]:
+    return {"score": jnp.cos(200.0 * values.mean()), "value": values.mean()}
+
+
+IN_PARTS = Validation(wandering, HELD_OUT, ValidationParts(values_of, score_of))
+
+
+@pytest.mark.parametrize("changes", [{}, {"patience": 1}, {"validation_interval": 3}, {"checkpoint_interval": 1}])
+def test_a_validation_that_the_host_replays_while_the_next_update_runs_changes_no_run(changes, monkeypatch, tmp_path):
+    config = configured(**({"validation_interval": 1} | changes))
+    whole, told = run(config, validation=IN_PARTS, directory=tmp_path / "whole")
+    monkeypatch.setattr(trainer, "host_for", lambda validation, devices: jax.devices("cpu")[0])
+    other, told_other = run(config, validation=IN_PARTS, directory=tmp_path / "host")
+    assert_trees_equal((other.params, other.best_params), (whole.params, whole.best_params))
+    assert (other.updates, other.best_update, other.stopped) == (whole.updates, whole.best_update, whole.stopped)
+    assert other.validation == pytest.approx(whole.validation, rel=1e-5)
+    assert told_other.updates == told.updates
+    assert [is_best for _, is_best in told_other.validations] == [is_best for _, is_best in told.validations]
+
+
+def test_an_update_taken_ahead_is_dropped_when_the_run_is_stopped(monkeypatch):
+    config = configured(validation_interval=1)
+    whole, _ = run(config, validation=IN_PARTS, stop_after=4)
+    monkeypatch.setattr(trainer, "host_for", lambda validation, devices: jax.devices("cpu")[0])
+    other, _ = run(config, validation=IN_PARTS, stop_after=4)
+    assert other.updates == 4
+    assert_trees_equal(other.params, whole.params)
+
+
+def test_a_cpu_plays_a_whole_validation_itself():
+    assert trainer.host_for(IN_PARTS, jax.devices("cpu")) is None
