@@ -198,18 +198,19 @@ def _epoch(epochs: Epochs, state: EpochState, key: Array) -> tuple[EpochState, d
     indices, count = engine.epoch_indices(indices_key, epochs.batch)
     keys = jax.random.split(loss_key, engine.num_minibatches)
 
-    def step(i: Array | int, so_far: tuple[EpochState, dict[str, Array]]) -> tuple[EpochState, dict[str, Array]]:
+    def step(i: Array | int, so_far: tuple[EpochState, Array]) -> tuple[EpochState, Array]:
         state, sums = so_far
         done = (state.epochs + i / count) / epochs.config.update_epochs
         state, metrics = _minibatch(epochs, state, indices[i], keys[i], done)
-        return state, jax.tree.map(jnp.add, sums, metrics)
+        return state, sums + jnp.stack([metrics[name] for name in names])
 
-    shapes = jax.eval_shape(partial(_minibatch, epochs), state, indices[0], keys[0], state.epochs)[1]
-    nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    names = sorted(jax.eval_shape(partial(_minibatch, epochs), state, indices[0], keys[0], state.epochs)[1])
+    nothing = dict.fromkeys(names, jnp.zeros(()))
 
     def run(state: EpochState) -> tuple[EpochState, dict[str, Array]]:
-        state, sums = jax.lax.fori_loop(0, count, step, (state, nothing))
-        return state._replace(epochs=state.epochs + 1.0), sums
+        # One array of all sums: a GPU pays for every number by itself.
+        state, sums = jax.lax.fori_loop(0, count, step, (state, jnp.zeros(len(names))))
+        return state._replace(epochs=state.epochs + 1.0), dict(zip(names, sums, strict=True))
 
     if not epochs.config.target_kl:
         return run(state)
