@@ -185,6 +185,7 @@ def _default_num_envs(config: PPOConfig, gpu: bool) -> int:
 
 def _default_minibatch(config: PPOConfig, num_rows: int, gpu: bool) -> int:
     if config.engine == "rows":
-        # On a CPU the kernel's transform and Adam weigh as much as 2 000 rows; large tables can afford larger steps.
-        return min(num_rows, 16_384 if gpu else max(2_048, min(8_192, num_rows // 8)))
+        # On a CPU the kernel's transform and Adam weigh as much as 2 000 rows; many visited rows afford larger steps.
+        visited = min(num_rows, config.batch_size)
+        return min(num_rows, 16_384 if gpu else max(2_048, min(8_192, visited // 8)))
     return min(config.batch_size, 12_288 if gpu else 1_024)
