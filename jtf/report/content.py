@@ -12,6 +12,7 @@ from jtf.console import FRACTIONS, NOT_SHOWN, number
 from jtf.report.arrays import REASONS
 from jtf.report.series import Rolling, Series, monthly_returns
 from jtf.report.training import training_content
+from jtf.results.baselines import RandomTiming
 from jtf.results.metrics import METRIC_NAMES, Metrics
 from jtf.results.results import RunResult
 from jtf_env.actions import ACTION_NAMES
@@ -68,7 +69,7 @@ def report_content(
         "training": training_content(records),
         "data": data_content(result.summary["data"]),
         "observed": observed_content(result.observations),
-        "random": asdict(result.random),
+        "random": random_content(result.random),
         "luck": None if result.luck is None else asdict(result.luck),
         "cost_sweep": result.summary.get("cost_sweep"),
         "names": {"actions": ACTION_NAMES, "reasons": REASONS},
@@ -242,6 +243,14 @@ def data_content(data: Mapping[str, Any]) -> dict[str, Any]:
         "rows": [[name, f"{value:,}"] for name, value in rows],
         "gaps": [[first, last, bars] for first, last, bars in gaps],
         "missing_sessions": report["missing_sessions"][:LONGEST_LIST],
+    }
+
+
+def random_content(random: RandomTiming) -> dict[str, Any]:
+    """Return what the policy's positions earn at random times, and the percentiles the page names."""
+    return {
+        "total_returns": list(random.total_returns),
+        "percentiles": {str(percent): random.percentile(percent) for percent in (5, 50, 95)},
     }
 
 

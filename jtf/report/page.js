@@ -7,7 +7,8 @@
   const content = JSON.parse(raw("content"));
 
   async function inflate(id) {
-    const bytes = Uint8Array.from(atob(raw(id)), (character) => character.charCodeAt(0));
+    const text = atob(raw(id)), bytes = new Uint8Array(text.length);
+    for (let k = 0; k < text.length; k++) bytes[k] = text.charCodeAt(k);
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new Response(stream).arrayBuffer();
   }
@@ -63,7 +64,11 @@
   const money = (value) => value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
   const stamp = (minutes) => new Date(minutes * 60000).toISOString().slice(0, 16).replace("T", " ");
   const narrow = () => window.innerWidth <= 700;
-  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const colours = new Map();
+  const css = (name) => { // Read once a theme: every reading makes the browser compute the styles.
+    if (!colours.has(name)) colours.set(name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim());
+    return colours.get(name);
+  };
   const table = (head, rows, attributes = {}) => el("table", attributes,
     el("thead", {}, el("tr", {}, head.map((cell) => el("th", {}, cell)))),
     el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell) => el("td", {}, cell))))));
@@ -78,6 +83,7 @@
 
   // Figures ------------------------------------------------------------------------------------------------------
   const BINS = 900;
+  const FONT = getComputedStyle(document.body).fontFamily;
 
   /** Rows of y in [from, to] that keep its picture: the lowest and the highest of every bin, in order. */
   function thin(y, from, to) {
@@ -104,10 +110,10 @@
 
   /** Lines of the page's theme; axes of a figure are named y, y2, ... and share x. */
   function layout(height, axes, extra = {}) {
-    const axis = { gridcolor: css("line"), zerolinecolor: css("line"), linecolor: css("line"), automargin: true };
+    const axis = { gridcolor: css("line"), zerolinecolor: css("line"), linecolor: css("line") };
     const found = {
-      height, paper_bgcolor: css("paper"), plot_bgcolor: css("paper"), font: { color: css("ink"), size: 12, family: getComputedStyle(document.body).fontFamily },
-      margin: { l: 8, r: 8, t: 8, b: 8 }, hovermode: "x unified", hoverdistance: -1, showlegend: true, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+      height, paper_bgcolor: css("paper"), plot_bgcolor: css("paper"), font: { color: css("ink"), size: 12, family: FONT },
+      margin: { l: narrow() ? 52 : 66, r: 10, t: narrow() ? 58 : 34, b: 40, autoexpand: false }, hovermode: "x unified", hoverdistance: -1, showlegend: true, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
       legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, xanchor: "left", font: { size: 12 } },
       hoverlabel: { bgcolor: css("sheet"), bordercolor: css("line"), font: { color: css("ink"), size: 12 } },
       xaxis: { ...axis, showgrid: false }, ...extra,
@@ -449,14 +455,22 @@
   }
 
   function drawLuck(body) {
-    const { luck, random } = content, own = content.segments[names[names.length - 1]].metrics.policy;
-    const rows = [["return of the policy", percent(own.total_return)], [`the same positions at random times, ${random.draws} draws: median`, percent(random.total_return.p50)], ["their 5 % to 95 %", `${percent(random.total_return.p05)} to ${percent(random.total_return.p95)}`]];
+    const { luck, random } = content, own = content.segments[names[names.length - 1]].metrics, node = el("div", { class: "figure", id: "random" });
+    const rows = [["return of the policy", percent(own.policy.total_return)], [`the same positions at random times, ${random.total_returns.length} draws: median`, percent(random.percentiles[50])], ["their 5 % to 95 %", `${percent(random.percentiles[5])} to ${percent(random.percentiles[95])}`]];
     if (luck) rows.push(
       ["probability that the true Sharpe ratio is above 0", number(luck.probabilistic_sharpe)],
       [`probability that it is above the luckiest of ${luck.num_trials} ${luck.num_trials === 1 ? "run" : "runs"} (deflated Sharpe ratio)`, number(luck.deflated_sharpe)],
       ["Sharpe ratio the luckiest of them is expected to show", number(luck.expected_maximum)],
       ["bars it takes to say with 95 % confidence that it is above 0", luck.minimum_track_record === null ? "–" : Math.ceil(luck.minimum_track_record).toLocaleString("en-US")]);
-    clear(body, table(["", ""], rows, { id: "luck" }));
+    clear(body, node, table(["", ""], rows, { id: "luck" }));
+    const draw = () => {
+      const lines = [[own.policy.total_return, "policy", "policy", "solid"], [own.buy_and_hold.total_return, "buy and hold", "held", "dot"]];
+      const bars = { type: "histogram", name: "at random times", x: random.total_returns, nbinsx: 30, marker: { color: faded(css("faint"), 0.6) }, hovertemplate: "%{y} draws" };
+      const marks = lines.map(([x, name, colour, dash]) => ({ type: "scatter", mode: "lines", name, x: [x, x], y: [0, 1], yaxis: "y2", line: { color: css(colour), width: 2, dash }, hovertemplate: "%{x:+.1%}" }));
+      Plotly.react(node, [bars, ...marks], layout(narrow() ? 260 : 230, { x: { tickformat: "+.0%", nticks: 6 }, y: { title: { text: "draws" } }, y2: { overlaying: "y", range: [0, 1], visible: false } }, { hovermode: "closest", hoverdistance: 20, bargap: 0.05 }), config);
+    };
+    draw();
+    staying.push(draw);
   }
 
   function drawMembers(body) {
@@ -540,20 +554,36 @@
     [part("The bars"), drawData],
   ];
 
+  const pause = () => new Promise((resolve) => setTimeout(resolve));
+  const drawn = new Set();
+  let turn = 0;
+
+  /** Draw part after part, and let the browser show each before the next; a newer call ends an older one. */
+  async function drawAll(some) {
+    const own = ++turn;
+    for (const [{ body }, draw] of some) {
+      if (own !== turn) return;
+      draw(body);
+      drawn.add(draw);
+      document.documentElement.dataset.first ??= String(Math.round(performance.now() - started));
+      await pause();
+    }
+    document.documentElement.dataset.ready = String(Math.round(performance.now() - started));
+  }
+
   function showSegment() {
     linked.length = 0;
     repaint.length = 0;
-    for (const [{ body }, draw] of parts) draw(body);
+    delete document.documentElement.dataset.ready;
+    return drawAll([...parts, ...fixed.filter(([, draw]) => !drawn.has(draw))]);
   }
 
   const bar = segmentBar();
   page.append(header(), bar, ...parts.map(([{ section }]) => section), ...fixed.map(([{ section }]) => section),
     el("footer", {}, `${content.format}. Policy ${content.derived.params_sha256}. Every number stands in report.json; curves, fills and trades lie beside it.`));
   parts[0][0].section.querySelector("h2").remove();
-  showSegment();
-  for (const [{ body }, draw] of fixed) draw(body);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => [...linked, ...repaint, ...staying].forEach((draw) => draw()));
-  document.documentElement.dataset.ready = String(Math.round(performance.now() - started));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { colours.clear(); [...linked, ...repaint, ...staying].forEach((draw) => draw()); });
+  await showSegment();
 })().catch((error) => {
   document.getElementById("page").append(`The page could not be drawn: ${error.message}`);
   throw error;

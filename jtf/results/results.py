@@ -283,11 +283,19 @@ def read_result(directory: str | Path) -> RunResult:
     derived = summary.get("derived")
     if derived is None or summary.get("metrics") is None:
         raise UserError(f"{directory} has no results (status: {summary['status']}); name a finished run.")
-    if not {"accounts", "random", "luck", "cost_sweep"} <= set(summary):
-        raise other_version(directory)
     stale = stale_note(directory, derived["params_sha256"])
     contents = {name: _read_file(directory / name, digest) for name, digest in derived["files"].items()}
-    verdict = summary["verdict"]
+    try:
+        return _result(directory, summary, contents, [] if stale is None else [stale])
+    except (KeyError, TypeError):  # A key that this version does not write, or one that it needs.
+        raise other_version(directory) from None
+
+
+def _result(
+    directory: Path, summary: dict[str, Any], contents: Mapping[str, bytes], notes: Iterable[str]
+) -> RunResult:
+    """Return the result that a summary and the files beside it describe; `notes` come after its own."""
+    verdict, derived = summary["verdict"], summary["derived"]
     return RunResult(
         symbol=summary["symbol"],
         metrics=_metrics(directory, summary["metrics"]),
@@ -301,7 +309,7 @@ def read_result(directory: str | Path) -> RunResult:
         trades=read_table(contents[TRADES], TRADE_COLUMNS),
         observations=pd.read_parquet(io.BytesIO(contents[OBSERVATIONS])),
         seen=summary["seen"],
-        notes=(*summary["notes"], *([] if stale is None else [stale])),
+        notes=(*summary["notes"], *notes),
         derived=derived,
         members=tuple(
             MemberResult(**member | {"metrics": _metrics(directory, member["metrics"])})
