@@ -16,6 +16,7 @@ from jtf.experiment.command import ExperimentConfig, run_here
 from jtf.experiment.experiment import Experiment, results
 from jtf.experiment.stitched import stitch
 from jtf.experiment.tables import print_evaluation
+from jtf.report import write_report
 from jtf.results.luck import spread
 from jtf.results.results import RunResult
 from jtf.results.run_directory import SUMMARY, read_summary, write_json
@@ -61,6 +62,8 @@ def run(argv: Sequence[str], console: Console) -> int:
     print_evaluation(console, summary)
     print_verdict(console, verdict)
     console.print(f"evaluation: {experiment.directory}", soft_wrap=True, highlight=False)
+    if config.report:
+        console.print(f"report: {write_report(experiment.directory)}", soft_wrap=True, highlight=False)
     return 0
 
 

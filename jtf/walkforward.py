@@ -18,6 +18,7 @@ from jtf.experiment.experiment import Experiment, results
 from jtf.experiment.paths import paths_record, put_together
 from jtf.experiment.stitched import STITCHED, Stitched, stitch, stitched_record
 from jtf.experiment.tables import print_paths, print_walkforward
+from jtf.report import write_report
 from jtf.results.folds import FoldsJudged, judge_folds
 from jtf.results.results import RunResult
 from jtf.results.run_directory import SUMMARY, read_summary, write_atomically, write_json
@@ -67,6 +68,8 @@ def run(argv: Sequence[str], console: Console) -> int:
     else:
         conclude_folds(experiment, data, console)
     console.print(f"walk-forward: {experiment.directory}", soft_wrap=True, highlight=False)
+    if config.report:
+        console.print(f"report: {write_report(experiment.directory)}", soft_wrap=True, highlight=False)
     return 0
 
 

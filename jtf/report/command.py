@@ -1,4 +1,4 @@
-"""``python -m jtf.report``: draw a finished run, or a backtest of one, as a page. No JAX."""
+"""``python -m jtf.report``: draw a finished run, backtest or experiment as a page. No JAX."""
 
 import webbrowser
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from jtf.report.write import write_report
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Draw a finished run, or a backtest of one, as one HTML file that needs no network; no JAX is loaded."""
+    """Draw a finished run, backtest or experiment as one HTML file that needs no network; no JAX is loaded."""
 
     run: tyro.conf.Positional[Path]
-    """Run directory, e.g. runs/CLSK/20260101T120000-ab12cd, or a folder under its backtests."""
+    """Run directory, e.g. runs/CLSK/20260101T120000-ab12cd, a folder under its backtests, or an experiment."""
     open: bool = False
     """Open the page in the browser."""
 

@@ -30,6 +30,8 @@ TILES = {
 }
 """Metric -> what its tile calls it."""
 LOWER_IS_BETTER = ("max_drawdown",)
+Tile = dict[str, Any]
+"""``name``, ``label``, ``value``, ``text`` and ``beside``: what stands under it."""
 NO_RANK = ("num_trades", "exposure")
 """Metrics of which neither more nor less is better."""
 LONGEST_LIST = 12
@@ -57,9 +59,12 @@ def report_content(
         "format": FORMAT,
         "symbol": result.symbol,
         "kind": "run" if result.members else "backtest",
+        "title": f"{result.symbol} – {'trained policy' if result.members else 'backtest'}",
+        "shows": shown(result),
         "directory": str(result.directory),
         "synthetic": result.summary["data"]["kind"] == "synthetic",
         "verdict": None if verdict is None else asdict(verdict),
+        "no_verdict": "A backtest has no verdict: the verdict belongs to the run.",
         "headline": headline(result),
         "card": card(result, settings),
         "notes": list(result.notes),
@@ -75,6 +80,16 @@ def report_content(
         "names": {"actions": ACTION_NAMES, "reasons": REASONS},
         "derived": result.derived,
     }
+
+
+def shown(result: RunResult) -> list[str]:
+    """Return the parts of the page, in order; ``page.js`` draws a part by its name."""
+    wanted = {
+        "tiles": True, "equity": True, "months": True, "rolling": True, "price": True, "trades": True,
+        "metrics": True, "accounts": True, "members": len(result.members) > 1,
+        "costs": "cost_sweep" in result.summary, "luck": True, "training": True, "bars": True,
+    }  # fmt: skip
+    return [name for name, present in wanted.items() if present]
 
 
 def headline(result: RunResult) -> str:
@@ -131,34 +146,37 @@ def segment_content(result: RunResult, series: Series, lines: Rolling) -> dict[s
             "timezone": timezone,
         },
         "bar_account": asdict(accounts.bars),
+        "drawdown": asdict(accounts.bars.drawdown),
         "trade_accounts": asdict(accounts.trades),
         "seen": series.seen,
         "rolling_bars": lines.window,
         "quiet": longest_quiet(result.fills[result.fills["segment"] == name], series),
         "trades": len(trades),
         "members": sorted(series.members),
+        "line_names": ["policy", "members", "seed"],
     }
 
 
-def tiles(result: RunResult, name: str) -> list[dict[str, Any]]:
+def tiles(result: RunResult, name: str) -> list[Tile]:
     """Return the headline numbers of a segment, each beside that of buying and holding."""
     policy, held = asdict(result.metrics[name]), asdict(result.baselines[name]["buy_and_hold"])
-    spent = result.derived["segments"][name]["costs"]
-    initial = result.derived["env_params"]["initial_equity"]
-    found = [
-        {
-            "name": metric,
-            "label": label,
-            "value": policy[metric],
-            "text": metric_text(metric, policy[metric]),
-            "buy_and_hold": held[metric],
-            "buy_and_hold_text": metric_text(metric, held[metric]),
-            "better": better(metric, policy[metric], held[metric]),
-        }
-        for metric, label in TILES.items()
-    ]
-    paid = {"name": "costs", "label": "fees and slippage", "value": spent / initial, "text": f"{spent / initial:.1%}"}
-    return [*found, paid | {"buy_and_hold": None, "buy_and_hold_text": None, "better": None}]
+    spent = result.derived["segments"][name]["costs"] / result.derived["env_params"]["initial_equity"]
+    paid = {"name": "costs", "label": "fees and slippage", "value": spent, "text": f"{spent:.1%}"}
+    return [*(tile(metric, policy[metric], held[metric]) for metric in TILES), paid | {"beside": "of the first equity"}]
+
+
+def tile(metric: str, policy: Any, held: Any = None) -> Tile:
+    """Return one headline number, beside that of buying and holding where there is one."""
+    rank = better(metric, policy, held)
+    compared = {None: "buy and hold", True: "ahead of buy and hold,", False: "behind buy and hold,"}[rank]
+    return {
+        "name": metric,
+        "label": TILES[metric],
+        "value": policy,
+        "text": metric_text(metric, policy),
+        "buy_and_hold": held,
+        "beside": "" if held is None else f"{compared} {metric_text(metric, held)}",
+    }
 
 
 def better(metric: str, policy: float | None, held: float | None) -> bool | None:

@@ -197,7 +197,7 @@
 
   function part(title, hint) {
     const body = el("div");
-    const section = el("section", {}, el("h2", {}, title), hint ? el("p", { class: "hint" }, hint) : null, body);
+    const section = el("section", {}, title ? el("h2", {}, title) : null, hint ? el("p", { class: "hint" }, hint) : null, body);
     return { section, body };
   }
 
@@ -205,9 +205,9 @@
     const verdict = content.verdict;
     const reasons = verdict
       ? [el("p", {}, el("span", { class: `badge ${verdict.status}`, id: "verdict" }, verdict.status)), el("ul", { id: "reasons" }, verdict.reasons.map((reason) => el("li", {}, reason)))]
-      : [el("p", { class: "faint", id: "verdict" }, "A backtest has no verdict: the verdict belongs to the run.")];
+      : [el("p", { class: "faint", id: "verdict" }, content.no_verdict)];
     return el("header", {},
-      el("h1", {}, `${content.symbol} – ${content.kind === "run" ? "trained policy" : "backtest"}`),
+      el("h1", {}, content.title),
       el("p", { class: "headline", id: "headline" }, content.headline),
       content.synthetic ? el("p", { class: "synthetic" }, "SYNTHETIC bars: the built-in market. Nothing is shown about a real one.") : null,
       el("div", { class: "card" }, el("div", {}, reasons, content.notes.length ? el("ul", { class: "faint" }, content.notes.map((note) => el("li", {}, note))) : null),
@@ -216,6 +216,7 @@
 
   function segmentBar() {
     const bar = el("div", { class: "bar segments", role: "toolbar", "aria-label": "segment" });
+    if (!names.length) return null;
     const paint = () => clear(bar, names.map((name) => el("button", {
       "aria-pressed": String(name === current), "data-segment": name,
       onclick: () => { current = name; paint(); showSegment(); },
@@ -228,22 +229,22 @@
     + (segment.ruined ? ", ruined" : "");
 
   function drawTiles(body) {
-    const beside = (tile) => tile.buy_and_hold_text === null ? "of the initial equity" : `${tile.better === null ? "" : tile.better ? "ahead of " : "behind "}buy and hold${tile.better === null ? "" : ","} ${tile.buy_and_hold_text}`;
     clear(body, el("div", { class: "tiles", id: "tiles" }, content.segments[current].tiles.map((tile) => el("div", { class: "tile", "data-name": tile.name },
       el("span", {}, tile.label), el("b", {}, tile.text),
-      el("span", {}, beside(tile))))));
+      el("span", {}, tile.beside)))));
   }
 
   function drawEquity(body) {
     const own = segmentArrays(current), time = own.time, seeds = content.segments[current].members;
-    const lines = [["policy", growth(own.equity), "policy", 2], ["buy and hold", growth(own.buy_and_hold), "held", 1.6]];
-    const members = seeds.map((seed) => [`seed ${seed}`, growth(own[`member/${seed}`])]);
-    const depth = [["policy", falls(own.equity), "policy"], ["buy and hold", falls(own.buy_and_hold), "held"]];
+    const [main, fan, single] = content.segments[current].line_names;
+    const lines = [[main, growth(own.equity), "policy", 2], ["buy and hold", growth(own.buy_and_hold), "held", 1.6]];
+    const members = seeds.map((seed) => [`${single} ${seed}`, growth(own[`member/${seed}`])]);
+    const depth = [[main, falls(own.equity), "policy"], ["buy and hold", falls(own.buy_and_hold), "held"]];
     const node = el("div", { class: "figure", id: "equity" });
     let log = false;
     const build = (from, to) => [
       ...members.map(([name, y], index) => line(time, y, thin(y, from, to), {
-        name: index ? name : "members", legendgroup: "members", showlegend: index === 0, hoverinfo: "skip", line: { color: faded(css("member"), 0.35), width: 1 },
+        name: index ? name : fan, legendgroup: "members", showlegend: index === 0, hoverinfo: "skip", line: { color: faded(css("member"), 0.35), width: 1 },
       })),
       ...lines.slice().reverse().map(([name, y, colour, width]) => line(time, y, thin(y, from, to), {
         name, line: { color: css(colour), width, dash: colour === "held" ? "dot" : "solid" }, hovertemplate: "%{y:.3f}",
@@ -255,10 +256,11 @@
     ];
     const toggle = el("button", { "aria-pressed": "false", id: "log" }, "log scale");
     const seen = content.segments[current].seen, several = seen.length > 1;
+    const other = (index) => index % 2 ? faded(css("faint"), 0.12) : "rgba(0,0,0,0)";
     const shades = { "in-sample": faded(css("faint"), 0.16), selection: faded(css("held"), 0.14), unseen: faded(css("up"), 0.12) };
-    const shapes = seen.filter(() => several).map(([label, first, last]) => ({ type: "rect", xref: "x", yref: "paper", x0: first, x1: last, y0: 0, y1: 1, layer: "below", line: { width: 0 }, fillcolor: shades[label] ?? "rgba(0,0,0,0)" }));
+    const shapes = seen.filter(() => several).map(([label, first, last], index) => ({ type: "rect", xref: "x", yref: "paper", x0: first, x1: last, y0: 0, y1: 1, layer: "below", line: { width: 0 }, fillcolor: shades[label] ?? other(index) }));
     const annotations = seen.filter(() => several).map(([label, first, last]) => ({ text: label, x: (first + last) / 2, y: 1, xref: "x", yref: "paper", yanchor: "top", showarrow: false, font: { size: 11, color: css("faint") } }));
-    clear(body, el("div", { class: "bar" }, toggle), node, el("p", { class: "faint" }, drawdownText(content.segments[current].bar_account.drawdown)));
+    clear(body, el("div", { class: "bar" }, toggle), node, el("p", { class: "faint" }, drawdownText(content.segments[current].drawdown)));
     const figure = timeFigure(node, time, build, () => layout(narrow() ? 400 : 480, {
       y: { domain: [0.32, 1], type: log ? "log" : "linear", title: { text: "growth of 1" } }, y2: { domain: [0, 0.25], tickformat: ".0%", title: { text: "drawdown" } },
       x: { anchor: "y2" },
@@ -514,15 +516,32 @@
   }
 
   function drawFolds(body) {
-    const { folds, stitched } = content.folds, strip = el("div", { class: "figure", id: "folds" }), curve = el("div", { class: "figure", id: "stitched" });
-    clear(body, strip, curve);
+    const symbols = Object.keys(content.folds), node = el("div", { class: "figure", id: "folds" }), bar = el("div", { class: "bar" }), grid = el("div");
+    let symbol = symbols[0];
+    const keys = [["in_sample", "in-sample", "faint"], ["out_of_sample", "out of sample", "policy"], ["buy_and_hold", "buy and hold", "held"]];
     const draw = () => {
-      const bars = (key, name, colour) => ({ type: "bar", name, x: folds.map((fold) => fold.name), y: folds.map((fold) => fold[key].total_return), marker: { color: css(colour) }, hovertemplate: "%{y:.1%}" });
-      Plotly.react(strip, [bars("in_sample", "in-sample", "faint"), bars("out_of_sample", "out-of-sample", "policy"), bars("buy_and_hold", "buy and hold", "held")], layout(280, { x: { type: "category" }, y: { tickformat: ".0%", title: { text: "return" } } }), config);
-      Plotly.react(curve, [["buy_and_hold", "buy and hold", "held"], ["policy", "policy", "policy"]].map(([key, name, colour]) => ({ type: "scatter", mode: "lines", name, x: stitched.time, y: stitched[key], line: { color: css(colour), width: 1.6, dash: colour === "held" ? "dot" : "solid" } })), layout(300, { y: { title: { text: "growth of 1, stitched" } } }), config);
+      const folds = content.folds[symbol];
+      const bars = keys.map(([key, name, colour]) => ({ type: "bar", name, x: folds.map((fold) => fold.name), y: folds.map((fold) => fold[key].total_return), marker: { color: css(colour) }, hovertemplate: "%{y:.1%}" }));
+      const dots = { type: "scatter", mode: "markers", name: "members", x: folds.flatMap((fold) => fold.members.map(() => fold.name)), y: folds.flatMap((fold) => fold.members), marker: { color: css("ink"), size: 5, symbol: "line-ew-open" }, hovertemplate: "%{y:.1%}" };
+      Plotly.react(node, [...bars, dots], layout(300, { x: { type: "category" }, y: { tickformat: ".0%", title: { text: "return" } } }, { bargap: 0.3 }), config);
     };
+    const paint = () => {
+      if (symbols.length > 1) clear(bar, symbols.map((name) => el("button", { "aria-pressed": String(name === symbol), onclick: () => { symbol = name; paint(); draw(); } }, name)));
+      const rows = content.folds[symbol].map((fold) => [`${fold.name}, from ${fold.start.slice(0, 10)}`, percent(fold.in_sample.total_return), percent(fold.out_of_sample.total_return), percent(fold.buy_and_hold.total_return), number(fold.in_sample.sharpe), number(fold.out_of_sample.sharpe), String(fold.out_of_sample.num_trades)]);
+      clear(grid, table(["", "in-sample", "out of sample", "held", "Sharpe in", "Sharpe out", "trades"], rows, { id: "fold-table" }));
+    };
+    clear(body, bar, node, grid);
+    paint();
     draw();
     staying.push(draw);
+  }
+
+  function drawSymbols(body) {
+    const heads = ["symbol", "median", "folds", "members", "held", "cross", "Sharpe", "deflated", "verdict"], wide = [3, 5, 7];
+    const row = (own) => [own.symbol, own.median, own.folds, own.members, own.baselines.buy_and_hold, own.baselines.moving_average_cross, own.sharpe, own.deflated_sharpe, el("b", { class: own.verdict.status }, own.verdict.status)];
+    const cell = (tag) => (content, k) => el(tag, { class: wide.includes(k) ? "wide" : "" }, content);
+    clear(body, el("table", { id: "symbols" }, el("thead", {}, el("tr", {}, heads.map(cell("th")))), el("tbody", {}, content.symbols.map((own) => el("tr", {}, row(own).map(cell("td")))))),
+      ...content.symbols.map((own) => el("details", {}, el("summary", {}, `${own.symbol} (${own.asset_class.replace("_", " ")}): why ${own.verdict.status}`), el("ul", {}, own.verdict.reasons.map((reason) => el("li", {}, reason))))));
   }
 
   function drawData(body) {
@@ -535,24 +554,26 @@
   // The whole page -----------------------------------------------------------------------------------------------
   let inspector = null;
   const repaint = [], staying = [];
-  const parts = [
-    [part(""), drawTiles],
-    [part("Equity and drawdown", "After costs. Drag to zoom, double-click to zoom out."), drawEquity],
-    [part("Months"), drawMonths],
-    [part("Rolling Sharpe ratio and exposure"), drawRolling],
-    [part("Price, fills and decisions", "Click a bar, or a row of the trades below, to see what the policy saw and did there."), drawPrice],
-    [part("Trades"), drawTrades],
-    [part("Every metric beside the baselines", "Same bars, fills and costs."), drawTable],
-    [part("Two accounts"), drawAccounts],
-    ...(content.members.length > 1 ? [[part("Members alone", "The policy above is their ensemble."), drawMembers]] : []),
-  ];
-  const fixed = [
-    ...(content.cost_sweep ? [[part("Costs"), drawCosts]] : []),
-    ...(content.folds ? [[part("Walk-forward"), drawFolds]] : []),
-    [part("Luck", `What chance alone may do on ${names[names.length - 1]}.`), drawLuck],
-    [part("Training"), drawTraining],
-    [part("The bars"), drawData],
-  ];
+  const last = names[names.length - 1];
+  /** Every part by its name: title, hint, what draws it, and whether it stays as it is when another segment is chosen. */
+  const PARTS = {
+    tiles: ["", "", drawTiles],
+    symbols: ["Symbols", "Returns after costs of the test bars of the folds, in per cent.", drawSymbols, true],
+    equity: ["Equity and drawdown", "After costs. Drag to zoom, double-click to zoom out.", drawEquity],
+    months: ["Months", "", drawMonths],
+    folds: ["Folds", "Each fold was trained on bars before those it is tested on.", drawFolds, true],
+    rolling: ["Rolling Sharpe ratio and exposure", "", drawRolling],
+    price: ["Price, fills and decisions", "Click a bar, or a row of the trades below, to see what the policy saw and did there.", drawPrice],
+    trades: ["Trades", "", drawTrades],
+    metrics: ["Every metric beside the baselines", "Same bars, fills and costs.", drawTable],
+    accounts: ["Two accounts", "", drawAccounts],
+    members: ["Members alone", "The policy above is their ensemble.", drawMembers],
+    costs: ["Costs", "", drawCosts, true],
+    luck: ["Luck", `What chance alone may do on ${last}.`, drawLuck, true],
+    training: ["Training", "", drawTraining, true],
+    bars: ["The bars", "", drawData, true],
+  };
+  const shown = content.shows.map((name) => { const [title, hint, draw, fixed] = PARTS[name]; return { ...part(title, hint), draw, fixed }; });
 
   const pause = () => new Promise((resolve) => setTimeout(resolve));
   const drawn = new Set();
@@ -561,7 +582,7 @@
   /** Draw part after part, and let the browser show each before the next; a newer call ends an older one. */
   async function drawAll(some) {
     const own = ++turn;
-    for (const [{ body }, draw] of some) {
+    for (const { body, draw } of some) {
       if (own !== turn) return;
       draw(body);
       drawn.add(draw);
@@ -575,13 +596,13 @@
     linked.length = 0;
     repaint.length = 0;
     delete document.documentElement.dataset.ready;
-    return drawAll([...parts, ...fixed.filter(([, draw]) => !drawn.has(draw))]);
+    return drawAll(shown.filter(({ draw, fixed }) => !fixed || !drawn.has(draw)));
   }
 
   const bar = segmentBar();
-  page.append(header(), bar, ...parts.map(([{ section }]) => section), ...fixed.map(([{ section }]) => section),
-    el("footer", {}, `${content.format}. Policy ${content.derived.params_sha256}. Every number stands in report.json; curves, fills and trades lie beside it.`));
-  parts[0][0].section.querySelector("h2").remove();
+  const policy = content.derived ? ` Policy ${content.derived.params_sha256}.` : "";
+  page.append(header(), ...(bar ? [bar] : []), ...shown.map(({ section }) => section),
+    el("footer", {}, `${content.format}.${policy} Every number stands in report.json; what it was computed from lies beside it.`));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { colours.clear(); [...linked, ...repaint, ...staying].forEach((draw) => draw()); });
   await showSegment();
 })().catch((error) => {

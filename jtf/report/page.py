@@ -17,7 +17,7 @@ from jtf.results.run_directory import json_ready
 def page_html(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     """Return the page of `content` (`report_content`) and `arrays` (`page_arrays`)."""
     return Template(_asset("template.html")).substitute(
-        title=escape(f"{content['symbol']}: {content['kind']}"),
+        title=escape(content["title"]),
         style=_asset("page.css"),
         script=_asset("page.js"),
         content=script_json(content),

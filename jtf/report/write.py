@@ -1,12 +1,18 @@
 """`write_report`: from a run directory to ``report.html``, ``report.json`` and the pictures. No JAX."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from jtf.errors import UserError
 from jtf.report.arrays import page_arrays
 from jtf.report.content import report_content
+from jtf.report.experiment import experiment_content
 from jtf.report.page import page_html
 from jtf.report.series import rolling, segment_series
+from jtf.results.catalogue import EXPERIMENT
 from jtf.results.results import read_result
 from jtf.results.run_directory import (
     CONFIG,
@@ -22,10 +28,12 @@ REPORT, TWIN, PICTURES = "report.html", "report.json", "figures"
 
 
 def write_report(directory: Path) -> Path:
-    """Write the page of a finished run, or of a backtest of one, into its directory; return the path of the page.
+    """Write the page of a finished run, backtest or experiment into its directory; return the path of the page.
 
     Raises `UserError` for a directory without results, with results of another version, or that is being written.
     """
+    if (directory / EXPERIMENT).is_file():
+        return write_page(directory, *experiment_content(directory), {})
     from jtf.report.figures import pictures
 
     refuse_unfinished(directory)
@@ -36,11 +44,19 @@ def write_report(directory: Path) -> Path:
     per_year = result.summary["data"]["bars_per_year"]
     lines = {name: rolling(one, per_year) for name, one in series.items()}
     content = report_content(result, settings, read_metrics(directory), series, lines)
-    (directory / PICTURES).mkdir(exist_ok=True)
-    for name, picture in pictures(content, series, lines, result.fills).items():
+    drawn = pictures(content, series, lines, result.fills)
+    return write_page(directory, content, page_arrays(result, series, lines), drawn)
+
+
+def write_page(
+    directory: Path, content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], drawn: Mapping[str, bytes]
+) -> Path:
+    """Write the pictures `drawn` (name -> PNG), the JSON twin, and last the page; return its path."""
+    for name, picture in drawn.items():
+        (directory / PICTURES).mkdir(exist_ok=True)
         write_atomically(directory / PICTURES / name, picture)
     write_json(directory / TWIN, content)
-    write_atomically(directory / REPORT, page_html(content, page_arrays(result, series, lines)))
+    write_atomically(directory / REPORT, page_html(content, arrays))
     return directory / REPORT
 
 

@@ -291,9 +291,7 @@ def read_result(directory: str | Path) -> RunResult:
         raise other_version(directory) from None
 
 
-def _result(
-    directory: Path, summary: dict[str, Any], contents: Mapping[str, bytes], notes: Iterable[str]
-) -> RunResult:
+def _result(directory: Path, summary: dict[str, Any], contents: Mapping[str, bytes], notes: Iterable[str]) -> RunResult:
     """Return the result that a summary and the files beside it describe; `notes` come after its own."""
     verdict, derived = summary["verdict"], summary["derived"]
     return RunResult(

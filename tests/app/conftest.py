@@ -1,7 +1,9 @@
 """A tiny market on disk and one tiny trained run, shared by the application's tests."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -75,3 +77,74 @@ def trained_run(tiny_args: list[str], tmp_path_factory: pytest.TempPathFactory) 
     assert main([*tiny_args, "--out", str(out)]) == 0
     (run,) = (out / "AAAUSDT").iterdir()
     return run
+
+
+@pytest.fixture(scope="session")
+def two_symbols(compile_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with AAAUSDT and BBBUSDT, 1 600 bars each."""
+    found = tmp_path_factory.mktemp("bars")
+    for seed, symbol in enumerate(("AAAUSDT", "BBBUSDT")):
+        random_walk(1_600, seed).to_parquet(found / f"{symbol}_15Min.parquet")
+    return found
+
+
+@pytest.fixture(scope="session")
+def evaluated(two_symbols: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a finished evaluation of two symbols; tests may add to it, never change it."""
+    from jtf import evaluate
+
+    out = tmp_path_factory.mktemp("out")
+    flags = ["--symbols", "AAAUSDT,BBBUSDT", "--data", str(two_symbols), *TINY, "--folds", "2", "--members", "2"]
+    assert evaluate.main([*flags, "--out", str(out)]) == 0
+    (path,) = (out / "evaluate").iterdir()
+    return path
+
+
+@pytest.fixture(scope="session")
+def crossed(two_symbols: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a finished combinatorial cross-validation; tests may add to it, never change it."""
+    from jtf import walkforward
+
+    out = tmp_path_factory.mktemp("out")
+    flags = [
+        "--symbol",
+        "AAAUSDT",
+        "--data",
+        str(two_symbols),
+        *TINY,
+        "--scheme",
+        "cpcv",
+        "--folds",
+        "3",
+        "--tested",
+        "2",
+    ]
+    more = ["--members", "1", "--split.validation", "0.2", "--out", str(out)]
+    assert walkforward.main([*flags, *more, "--ppo.minibatch-size", "128"]) == 0
+    (path,) = (out / "walkforward").iterdir()
+    return path
+
+
+@pytest.fixture(scope="session")
+def walked(two_symbols: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a finished walk-forward of two folds; tests may add to it, never change it."""
+    from jtf import walkforward
+
+    out = tmp_path_factory.mktemp("out")
+    flags = ["--symbol", "AAAUSDT", "--data", str(two_symbols), *TINY, "--folds", "2", "--members", "2"]
+    assert walkforward.main([*flags, "--out", str(out)]) == 0
+    (path,) = (out / "walkforward").iterdir()
+    return path
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium; tests that need it skip where it, or its driver, is absent."""
+    driver = pytest.importorskip("playwright.sync_api")
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("no Chromium is installed (apt-get install chromium)")
+    with driver.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

@@ -7,37 +7,9 @@ import pandas as pd
 import pytest
 
 import jtf
-from jtf import compare, evaluate, runs, walkforward
+from jtf import compare, evaluate, runs
 from jtf.experiment.stitched import STITCHED
 from jtf.results.verdict import Verdict, judge_symbols
-from tests.app.conftest import TINY, random_walk
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, compile_cache):
-    found = tmp_path_factory.mktemp("bars")
-    for seed, symbol in enumerate(("AAAUSDT", "BBBUSDT")):
-        random_walk(1_600, seed).to_parquet(found / f"{symbol}_15Min.parquet")
-    return found
-
-
-@pytest.fixture(scope="module")
-def evaluated(folder, tmp_path_factory):
-    out = tmp_path_factory.mktemp("out")
-    flags = ["--symbols", "AAAUSDT,BBBUSDT", "--data", str(folder), *TINY, "--folds", "2", "--members", "2"]
-    assert evaluate.main([*flags, "--out", str(out)]) == 0
-    (path,) = (out / "evaluate").iterdir()
-    return path
-
-
-@pytest.fixture(scope="module")
-def crossed(folder, tmp_path_factory):
-    out = tmp_path_factory.mktemp("out")
-    flags = ["--symbol", "AAAUSDT", "--data", str(folder), *TINY, "--scheme", "cpcv", "--folds", "3", "--tested", "2"]
-    more = ["--members", "1", "--split.validation", "0.2", "--out", str(out)]
-    assert walkforward.main([*flags, *more, "--ppo.minibatch-size", "128"]) == 0
-    (path,) = (out / "walkforward").iterdir()
-    return path
 
 
 def summary_of(path):
@@ -113,8 +85,8 @@ def test_paths_are_shown_and_are_no_single_curve_to_compare(crossed, capsys):
         (["--symbols", "AAAUSDT", "--folds", "900"], "AAAUSDT: 1600 bars are too few"),
     ],
 )
-def test_what_cannot_be_evaluated_is_one_sentence_and_leaves_nothing(folder, args, named, tmp_path, capsys):
-    assert evaluate.main([*args, "--data", str(folder), "--out", str(tmp_path / "out")]) == 2
+def test_what_cannot_be_evaluated_is_one_sentence_and_leaves_nothing(two_symbols, args, named, tmp_path, capsys):
+    assert evaluate.main([*args, "--data", str(two_symbols), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert named in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
 

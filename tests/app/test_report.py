@@ -55,6 +55,7 @@ def test_tiles_are_the_metrics_of_the_summary_beside_buying_and_holding(reported
             if tile["name"] != "costs":
                 assert tile["value"] == summary["metrics"][name][tile["name"]]
                 assert tile["buy_and_hold"] == summary["baselines"][name]["buy_and_hold"][tile["name"]]
+                assert tile["buy_and_hold"] is None or "buy and hold" in tile["beside"]
     assert [tile["name"] for tile in segment["tiles"]][:3] == ["total_return", "sharpe", "max_drawdown"]
 
 

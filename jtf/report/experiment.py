@@ -1,0 +1,238 @@
+"""The page of an experiment: what ``report.json`` says of a walk-forward, its paths, or several symbols. No JAX."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jtf.console import number
+from jtf.errors import UserError
+from jtf.report.arrays import minutes
+from jtf.report.content import FORMAT, Tile, tile
+from jtf.report.series import monthly_returns
+from jtf.results.bar_account import find_drawdown
+from jtf.results.run_directory import SUMMARY, read_summary
+from jtf.results.tables import MEMBER_EQUITY
+
+CURVES = "stitched.parquet"
+PATH = "path_"
+"""What the names of the paths' columns begin with."""
+WHOLE = "out of sample"
+"""Name of the one stretch the page shows: the test bars of all folds."""
+SHOWN = ("total_return", "sharpe", "max_drawdown", "num_trades")
+
+Arrays = dict[str, np.ndarray]
+
+
+def experiment_content(directory: Path) -> tuple[dict[str, Any], Arrays]:
+    """Return what the page of an experiment says, and its arrays; raise `UserError` where it has not finished."""
+    summary = _finished(directory)
+    builders = {"walkforward": _paths if "paths" in summary else _walkforward, "evaluate": _evaluation}
+    if summary["kind"] not in builders:
+        raise UserError(f"{directory} is an experiment of kind {summary['kind']!r}, which has no page.")
+    try:
+        content, arrays = builders[summary["kind"]](directory, summary)
+    except (KeyError, TypeError):  # A key that this version does not write, or one that it needs.
+        raise UserError(
+            f"{directory / SUMMARY} was written by another version of jtf; start its command again."
+        ) from None
+    common: dict[str, Any] = {
+        "format": FORMAT,
+        "kind": "experiment",
+        "directory": str(directory),
+        "synthetic": False,
+        "notes": [],
+        "verdict": summary["verdict"],
+        "no_verdict": "These fits knew what came after the bars they are tested on: there is no verdict.",
+    }
+    return common | content, arrays
+
+
+def _finished(directory: Path) -> dict[str, Any]:
+    if not (directory / SUMMARY).is_file():
+        raise UserError(f"{directory} has not finished; start its command again, it goes on where it stopped.")
+    return read_summary(directory)
+
+
+def _walkforward(directory: Path, summary: Mapping[str, Any]) -> tuple[dict[str, Any], Arrays]:
+    curves = pd.read_parquet(directory / CURVES)
+    stitched, folds, test = summary["stitched"], summary["folds"], summary["metrics"]["test"]
+    policy, held = stitched["metrics"]["equity"], stitched["metrics"]["buy_and_hold"]
+    seeds = [name.removeprefix(MEMBER_EQUITY) for name in map(str, curves) if name.startswith(MEMBER_EQUITY)]
+    tiles = [
+        tile("total_return", policy["total_return"], held["total_return"]),
+        tile("sharpe", policy["sharpe"], held["sharpe"]),
+        tile("max_drawdown", policy["max_drawdown"], held["max_drawdown"]),
+        tile("profit_factor", test["profit_factor"]),
+        tile("num_trades", test["num_trades"]),
+        _share("folds_with_profit", "folds with a profit", stitched["folds_with_profit"]),
+        _share("folds_above_holding", "folds above holding", stitched["folds_above_holding"]),
+        _plain("sharpe_decay", "test Sharpe less training Sharpe", stitched["sharpe_decay"], "mean of the folds"),
+        _plain("deflated_sharpe", "deflated Sharpe ratio", summary["luck"]["deflated_sharpe"], _trials(summary)),
+    ]
+    content = {
+        "title": f"{summary['symbol']} – walk-forward",
+        "symbol": summary["symbol"],
+        "headline": (
+            f"Over {len(folds)} folds that no training had seen, after costs, the policy made "
+            f"{policy['total_return']:+.1%}; buying and holding made {held['total_return']:+.1%}."
+        ),
+        "shows": ["tiles", "equity", "months", "folds"],
+        "card": [["experiment", str(directory)], ["scheme", summary["name"]], ["folds", str(len(folds))]],
+        "segments": {WHOLE: _stretch(curves, tiles, "fold", ("policy", "members", "seed"), seeds)},
+        "folds": {summary["symbol"]: [_fold(index, fold) for index, fold in enumerate(folds)]},
+    }
+    lines = {f"member/{seed}": f"{MEMBER_EQUITY}{seed}" for seed in seeds}
+    return content, _arrays(curves, {"equity": "equity", **lines})
+
+
+def _paths(directory: Path, summary: Mapping[str, Any]) -> tuple[dict[str, Any], Arrays]:
+    curves = pd.read_parquet(directory / CURVES)
+    metrics = summary["paths"]["metrics"]
+    held = metrics["buy_and_hold"]
+    names = sorted((name for name in metrics if name.startswith(PATH)), key=lambda name: metrics[name]["sharpe"] or 0.0)
+    middle = names[(len(names) - 1) // 2]
+    low, high = metrics[names[0]]["sharpe"], metrics[names[-1]]["sharpe"]
+    tiles = [
+        tile("sharpe", metrics[middle]["sharpe"], held["sharpe"]),
+        tile("total_return", metrics[middle]["total_return"], held["total_return"]),
+        tile("max_drawdown", metrics[middle]["max_drawdown"], held["max_drawdown"]),
+        _share("share_with_profit", "paths with a profit", summary["paths"]["share_with_profit"]),
+    ]
+    content = {
+        "title": f"{summary['symbol']} – combinatorial cross-validation",
+        "symbol": summary["symbol"],
+        "headline": (
+            f"{len(summary['folds'])} fits, {len(names)} paths over every bar, after costs: Sharpe ratios from "
+            f"{number(low, '.2f')} to {number(high, '.2f')}; buying and holding {number(held['sharpe'], '.2f')}."
+        ),
+        "shows": ["tiles", "equity", "months"],
+        "card": [["experiment", str(directory)], ["fits", str(len(summary["folds"]))], ["paths", str(len(names))]],
+        "segments": {
+            WHOLE: _stretch(
+                curves.assign(equity=curves[middle]), tiles, "group", ("median path", "paths", "path"), _numbers(names)
+            )
+        },
+    }
+    lines = {f"member/{name.removeprefix(PATH)}": name for name in names}
+    return content, _arrays(curves, {"equity": middle, **lines})
+
+
+def _evaluation(directory: Path, summary: Mapping[str, Any]) -> tuple[dict[str, Any], Arrays]:
+    symbols = summary["symbols"]
+    ahead = [symbol for symbol, record in symbols.items() if _excess(record) > 0]
+    content = {
+        "title": f"{len(symbols)} symbols – evaluation",
+        "symbol": f"{len(symbols)} symbols",
+        "headline": (
+            f"Out of sample and after costs, {len(ahead)} of {len(symbols)} symbols made more than buying and holding, "
+            "by the median of their folds."
+        ),
+        "shows": ["symbols", "folds"],
+        "card": [["experiment", str(directory)], ["scheme", summary["name"]], ["symbols", ", ".join(symbols)]],
+        "segments": {},
+        "symbols": [_symbol(name, record) for name, record in symbols.items()],
+        "folds": {
+            name: [_fold(index, fold) for index, fold in enumerate(record["folds"])] for name, record in symbols.items()
+        },
+    }
+    return content, {}
+
+
+def _excess(record: Mapping[str, Any]) -> float:
+    spread = record["spread"]
+    return spread["folds"]["median"] - spread["baselines"]["buy_and_hold"]["median"]
+
+
+def _symbol(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the table of symbols, as text, and its verdict."""
+    spread, test = record["spread"], record["metrics"]["test"]
+    baselines = {key: number(found["median"], "+.1%") for key, found in spread["baselines"].items()}
+    return {
+        "symbol": name,
+        "asset_class": record["asset_class"],
+        "median": number(spread["folds"]["median"], "+.1%"),
+        "folds": _range(spread["folds"]),
+        "members": _range(spread["members"]),
+        "baselines": baselines,
+        "sharpe": number(test["sharpe"], ".2f"),
+        "deflated_sharpe": number(record["luck"]["deflated_sharpe"], ".2f"),
+        "verdict": record["verdict"],
+    }
+
+
+def _range(found: Mapping[str, Any]) -> str:
+    return f"{100 * found['least']:+.1f} to {100 * found['most']:+.1f}"
+
+
+def _stretch(
+    curves: pd.DataFrame, tiles: list[Tile], part: str, names: tuple[str, str, str], fan: list[str]
+) -> dict[str, Any]:
+    """Return what the page says of the one stretch of an experiment.
+
+    `curves` have the columns ``time``, `part`, ``equity`` and ``buy_and_hold``; `names` are those of the line, of the
+    fan around it, and of one of its lines.
+    """
+    times = pd.DatetimeIndex(curves["time"]).tz_localize(None).tz_localize("UTC")
+    equity, held = curves["equity"].to_numpy(), curves["buy_and_hold"].to_numpy()
+    starts = np.flatnonzero(np.append(True, np.diff(curves[part].to_numpy()) != 0))
+    ends = np.append(starts[1:], len(curves) - 1)
+    return {
+        "start": times[0].isoformat(),
+        "end": times[-1].isoformat(),
+        "bars": len(curves),
+        "ruined": False,
+        "tiles": tiles,
+        "monthly": {
+            "policy": monthly_returns(times, equity, "UTC"),
+            "buy_and_hold": monthly_returns(times, held, "UTC"),
+            "timezone": "UTC",
+        },
+        "drawdown": asdict(find_drawdown(equity, times)),
+        "seen": [(f"{part} {index}", int(a), int(b)) for index, (a, b) in enumerate(zip(starts, ends, strict=True))],
+        "members": fan,
+        "line_names": names,
+    }
+
+
+def _arrays(curves: pd.DataFrame, lines: Mapping[str, str]) -> Arrays:
+    """Return the arrays of the one stretch: time, buying and holding, and `lines` (name -> column)."""
+    times = pd.DatetimeIndex(curves["time"]).tz_localize(None).tz_localize("UTC")
+    columns = {"buy_and_hold": "buy_and_hold", **lines}
+    arrays = {name: curves[column].to_numpy(np.float32) for name, column in columns.items()}
+    return {f"{WHOLE}/{name}": array for name, array in {"time": minutes(times), **arrays}.items()}
+
+
+def _fold(index: int, fold: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the strip draws of a fold."""
+    span = fold["segments"]["test"]
+    return {
+        "name": f"fold {index}",
+        "start": span["start"],
+        "end": span["end"],
+        "run": fold["run"],
+        "in_sample": {name: fold["metrics"]["train"][name] for name in SHOWN},
+        "out_of_sample": {name: fold["metrics"]["test"][name] for name in SHOWN},
+        "buy_and_hold": {name: fold["buy_and_hold"][name] for name in SHOWN},
+        "members": [member["test"]["total_return"] for member in fold["members"]],
+    }
+
+
+def _numbers(names: list[str]) -> list[str]:
+    return sorted((name.removeprefix(PATH) for name in names), key=int)
+
+
+def _share(name: str, label: str, value: float) -> Tile:
+    return {"name": name, "label": label, "value": value, "text": f"{value:.0%}", "beside": ""}
+
+
+def _plain(name: str, label: str, value: float | None, beside: str) -> Tile:
+    return {"name": name, "label": label, "value": value, "text": number(value, ".2f"), "beside": beside}
+
+
+def _trials(summary: Mapping[str, Any]) -> str:
+    count = summary["luck"]["num_trials"]
+    return f"among {count} trial{'s' if count != 1 else ''}"
