@@ -13,6 +13,7 @@ from jtf.report.arrays import REASONS
 from jtf.report.series import Rolling, Series, monthly_returns
 from jtf.report.training import training_content
 from jtf.results.baselines import RandomTiming
+from jtf.results.costs import CostSweep
 from jtf.results.metrics import METRIC_NAMES, Metrics
 from jtf.results.results import RunResult
 from jtf_env.actions import ACTION_NAMES
@@ -76,7 +77,7 @@ def report_content(
         "observed": observed_content(result.observations),
         "random": random_content(result.random),
         "luck": None if result.luck is None else asdict(result.luck),
-        "cost_sweep": result.summary.get("cost_sweep"),
+        "cost_sweep": None if result.cost_sweep is None else sweep_content(result.cost_sweep, result.derived),
         "names": {"actions": ACTION_NAMES, "reasons": REASONS},
         "derived": result.derived,
     }
@@ -87,7 +88,7 @@ def shown(result: RunResult) -> list[str]:
     wanted = {
         "tiles": True, "equity": True, "months": True, "rolling": True, "price": True, "trades": True,
         "metrics": True, "accounts": True, "members": len(result.members) > 1,
-        "costs": "cost_sweep" in result.summary, "luck": True, "training": True, "bars": True,
+        "costs": result.cost_sweep is not None, "luck": True, "training": True, "bars": True,
     }  # fmt: skip
     return [name for name, present in wanted.items() if present]
 
@@ -262,6 +263,13 @@ def data_content(data: Mapping[str, Any]) -> dict[str, Any]:
         "gaps": [[first, last, bars] for first, last, bars in gaps],
         "missing_sessions": report["missing_sessions"][:LONGEST_LIST],
     }
+
+
+def sweep_content(sweep: CostSweep, derived: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the cost sweep, and the costs a side (basis points) and the fill mode of the result itself."""
+    costs = derived["env_params"]
+    own = {"basis_points": round_to(1e4 * (costs["fee"] + costs["slippage"])), "fill": costs["fill"]}
+    return asdict(sweep) | {"own": own}
 
 
 def random_content(random: RandomTiming) -> dict[str, Any]:

@@ -507,10 +507,14 @@
   }
 
   function drawCosts(body) {
-    const sweep = content.cost_sweep, node = el("div", { class: "figure", id: "costs" });
-    clear(body, node);
-    const draw = () => Plotly.react(node, Object.entries(sweep.total_return).map(([fill, y], k) => ({ type: "scatter", mode: "lines+markers", name: fill.replace("_", " "), x: sweep.basis_points, y, line: { color: css(k ? "held" : "policy"), dash: k ? "dot" : "solid" }, hovertemplate: "%{y:.1%}" })),
-      layout(300, { x: { type: "linear", title: { text: "costs a side, basis points" } }, y: { tickformat: ".0%", title: { text: "return" } } }), config);
+    const sweep = content.cost_sweep, node = el("div", { class: "figure", id: "costs" }), own = sweep.own.basis_points;
+    const labels = { next_open: "fills at the next open", close: "fills at the same close" };
+    clear(body, node, el("p", { class: "faint" }, `The line marks the costs of this result, ${own} bp a side, ${labels[sweep.own.fill]}.`));
+    const draw = () => {
+      const traces = Object.entries(sweep.total_return).map(([fill, y]) => ({ type: "scatter", mode: "lines+markers", name: labels[fill], x: sweep.basis_points, y, line: { color: css(fill === sweep.own.fill ? "policy" : "faint"), dash: fill === sweep.own.fill ? "solid" : "dot" }, hovertemplate: "%{y:.1%}" }));
+      const mark = { type: "line", xref: "x", yref: "paper", x0: own, x1: own, y0: 0, y1: 1, line: { color: css("held"), width: 1.5, dash: "dash" } };
+      Plotly.react(node, traces, layout(300, { x: { type: "linear", title: { text: "costs a side, basis points" }, unifiedhovertitle: { text: "%{x} bp" } }, y: { tickformat: ".0%", title: { text: "return" } } }, { shapes: [mark] }), config);
+    };
     draw();
     staying.push(draw);
   }
@@ -568,7 +572,7 @@
     metrics: ["Every metric beside the baselines", "Same bars, fills and costs.", drawTable],
     accounts: ["Two accounts", "", drawAccounts],
     members: ["Members alone", "The policy above is their ensemble.", drawMembers],
-    costs: ["Costs", "", drawCosts, true],
+    costs: ["Costs", `What the same policy makes on ${last} at other costs.`, drawCosts, true],
     luck: ["Luck", `What chance alone may do on ${last}.`, drawLuck, true],
     training: ["Training", "", drawTraining, true],
     bars: ["The bars", "", drawData, true],
