@@ -109,6 +109,7 @@ def conclude(experiment: Experiment, data: dict[str, SymbolData]) -> tuple[dict[
         "status": "finished",
         "kind": experiment.kind,
         "name": experiment.name,
+        "synthetic": any(one.bars.source == "synthetic" for one in data.values()),
         "verdict": asdict(verdict),
         "symbols": records,
     }

@@ -123,6 +123,7 @@ def write(
         "kind": experiment.kind,
         "name": experiment.name,
         "symbol": found[0].symbol,
+        "synthetic": any(result.summary["data"]["kind"] == "synthetic" for result in found),
         **record,
         "folds": [fold_record(result) for result in found],
     }

@@ -43,7 +43,7 @@ def experiment_content(directory: Path) -> tuple[dict[str, Any], Arrays]:
         "format": FORMAT,
         "kind": "experiment",
         "directory": str(directory),
-        "synthetic": False,
+        "synthetic": summary["synthetic"],
         "notes": [],
         "verdict": summary["verdict"],
         "no_verdict": "These fits knew what came after the bars they are tested on: there is no verdict.",
@@ -81,7 +81,7 @@ def _walkforward(directory: Path, summary: Mapping[str, Any]) -> tuple[dict[str,
             f"{policy['total_return']:+.1%}; buying and holding made {held['total_return']:+.1%}."
         ),
         "shows": ["tiles", "equity", "months", "folds"],
-        "card": [["experiment", str(directory)], ["scheme", summary["name"]], ["folds", str(len(folds))]],
+        "card": [["experiment", str(directory)], ["name", summary["name"]], ["folds", str(len(folds))]],
         "segments": {WHOLE: _stretch(curves, tiles, "fold", ("policy", "members", "seed"), seeds)},
         "folds": {summary["symbol"]: [_fold(index, fold) for index, fold in enumerate(folds)]},
     }
@@ -132,7 +132,7 @@ def _evaluation(directory: Path, summary: Mapping[str, Any]) -> tuple[dict[str, 
             "by the median of their folds."
         ),
         "shows": ["symbols", "folds"],
-        "card": [["experiment", str(directory)], ["scheme", summary["name"]], ["symbols", ", ".join(symbols)]],
+        "card": [["experiment", str(directory)], ["name", summary["name"]], ["symbols", ", ".join(symbols)]],
         "segments": {},
         "symbols": [_symbol(name, record) for name, record in symbols.items()],
         "folds": {

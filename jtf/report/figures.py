@@ -84,7 +84,7 @@ def draw_equity(axes: Any, series: Series) -> None:
         draw_line(axes[0], series.times, equity / equity[0], color=colour, linestyle=style, label=label)
         draw_line(axes[1], series.times, drawdown(equity), color=colour, linestyle=style, linewidth=1)
     axes[0].set_ylabel("growth of 1")
-    axes[0].legend(frameon=False, fontsize=9)
+    axes[0].legend(frameon=False, fontsize=9, loc="upper left")
     axes[1].set_ylabel("drawdown")
     percent(axes[1])
 
@@ -110,7 +110,7 @@ def draw_rolling(axes: Any, series: Series, lines: Rolling) -> None:
     draw_line(axes[0], times, lines.sharpe, color=POLICY, label="policy")
     draw_line(axes[1], times, lines.exposure, color=POLICY)
     axes[0].set_ylabel(f"Sharpe ratio, {lines.window:,} bars")
-    axes[0].legend(frameon=False, fontsize=9)
+    axes[0].legend(frameon=False, fontsize=9, loc="upper left")
     axes[1].set_ylabel("exposure")
     percent(axes[1])
 
@@ -122,7 +122,7 @@ def draw_price(axes: Any, series: Series, fills: pd.DataFrame) -> None:
         own = fills[fills["side"] == side]
         stamps = pd.to_datetime(own["time"], utc=True, format="ISO8601").dt.tz_localize(None)
         axes[0].scatter(stamps, own["price"], s=14, marker=marker, color=colour, label=side, zorder=3)
-    axes[0].legend(frameon=False, fontsize=9)
+    axes[0].legend(frameon=False, fontsize=9, loc="upper left")
     draw_line(axes[1], series.times, np.nan_to_num(series.position), color=POLICY, linewidth=1)
     axes[0].set_ylabel("price, USD")
     axes[1].set_ylabel("position")

@@ -15,21 +15,25 @@
 
   const TYPES = { i1: Int8Array, u1: Uint8Array, i4: Int32Array, f4: Float32Array, f8: Float64Array, f2: Uint16Array };
 
-  /** The arrays of jtf.report.pack: a JSON header, then byte planes. */
+  /** The arrays of jtf.report.pack: a JSON header, then byte planes. Each is put together when it is first asked for. */
   function unpack(buffer) {
     const head = new DataView(buffer).getUint32(0, true);
     const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, head)));
-    const arrays = {};
+    const known = {};
     for (const [name, [kind, length, offset]] of Object.entries(header)) {
-      const size = Number(kind[1]), planes = new Uint8Array(buffer, 4 + head + offset, length * size);
-      const bytes = new Uint8Array(length * size);
-      for (let plane = 0; plane < size; plane++) {
-        for (let k = 0; k < length; k++) bytes[k * size + plane] = planes[plane * length + k];
-      }
-      const array = new TYPES[kind](bytes.buffer);
-      arrays[name] = kind === "f2" ? Float32Array.from(array, half) : array;
+      let found = null;
+      Object.defineProperty(known, name, { enumerable: true, get: () => found ??= together(kind, length, 4 + head + offset, buffer) });
     }
-    return arrays;
+    return known;
+  }
+
+  function together(kind, length, start, buffer) {
+    const size = Number(kind[1]), planes = new Uint8Array(buffer, start, length * size), bytes = new Uint8Array(length * size);
+    for (let plane = 0; plane < size; plane++) {
+      for (let k = 0; k < length; k++) bytes[k * size + plane] = planes[plane * length + k];
+    }
+    const array = new TYPES[kind](bytes.buffer);
+    return kind === "f2" ? Float32Array.from(array, half) : array;
   }
 
   /** A 16-bit float (IEEE 754 binary16). */
@@ -77,7 +81,9 @@
   /** The arrays of one segment by their short names. */
   function segmentArrays(name) {
     const own = {};
-    for (const [key, array] of Object.entries(arrays)) if (key.startsWith(`${name}/`)) own[key.slice(name.length + 1)] = array;
+    for (const key of Object.keys(arrays)) {
+      if (key.startsWith(`${name}/`)) Object.defineProperty(own, key.slice(name.length + 1), { get: () => arrays[key] });
+    }
     return own;
   }
 
@@ -113,7 +119,7 @@
     const axis = { gridcolor: css("line"), zerolinecolor: css("line"), linecolor: css("line") };
     const found = {
       height, paper_bgcolor: css("paper"), plot_bgcolor: css("paper"), font: { color: css("ink"), size: 12, family: FONT },
-      margin: { l: narrow() ? 52 : 66, r: 10, t: narrow() ? 58 : 34, b: 40, autoexpand: false }, hovermode: "x unified", hoverdistance: -1, showlegend: true, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+      margin: { l: narrow() ? 58 : 66, r: 10, t: narrow() ? 58 : 34, b: 40, autoexpand: false }, hovermode: "x unified", hoverdistance: -1, showlegend: true, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
       legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, xanchor: "left", font: { size: 12 } },
       hoverlabel: { bgcolor: css("sheet"), bordercolor: css("line"), font: { color: css("ink"), size: 12 } },
       xaxis: { ...axis, showgrid: false }, ...extra,
@@ -531,8 +537,8 @@
     };
     const paint = () => {
       if (symbols.length > 1) clear(bar, symbols.map((name) => el("button", { "aria-pressed": String(name === symbol), onclick: () => { symbol = name; paint(); draw(); } }, name)));
-      const rows = content.folds[symbol].map((fold) => [`${fold.name}, from ${fold.start.slice(0, 10)}`, percent(fold.in_sample.total_return), percent(fold.out_of_sample.total_return), percent(fold.buy_and_hold.total_return), number(fold.in_sample.sharpe), number(fold.out_of_sample.sharpe), String(fold.out_of_sample.num_trades)]);
-      clear(grid, table(["", "in-sample", "out of sample", "held", "Sharpe in", "Sharpe out", "trades"], rows, { id: "fold-table" }));
+      const rows = content.folds[symbol].map((fold) => [fold.start.slice(0, 10), percent(fold.in_sample.total_return), percent(fold.out_of_sample.total_return), percent(fold.buy_and_hold.total_return), number(fold.in_sample.sharpe), number(fold.out_of_sample.sharpe), String(fold.out_of_sample.num_trades)]);
+      clear(grid, table(["test from", "in-sample", "out of sample", "held", "Sharpe in", "Sharpe out", "trades"], rows, { id: "fold-table" }));
     };
     clear(body, bar, node, grid);
     paint();

@@ -26,6 +26,7 @@ from benchmarks import (
     pinned,
     quality,
     regularisation,
+    report,
     roofline,
     steps_per_second,
     time_to_quality,
@@ -331,6 +332,12 @@ def test_metrics_times_accounts_and_baselines(tmp_path: Path) -> None:
     assert metrics.main([*flags.split(), "--out", str(tmp_path)]) == 0
     record = result(tmp_path, "metrics")
     assert len(record["rows"]) == 3 and record["summary"]["trades"] > 30
+
+
+def test_report_writes_the_page_of_a_random_policy(tmp_path: Path) -> None:
+    assert report.main(["--num-bars", "2000", "--repeats", "1", "--out", str(tmp_path)]) == 0
+    record = result(tmp_path, "report")
+    assert record["rows"][0]["part"] == "page, twin, pictures" and 1 < record["summary"]["page MB"] < 8
 
 
 TINY_PEERS = (
