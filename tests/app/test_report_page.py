@@ -34,6 +34,11 @@ class Opened:
         self.page.goto(path.resolve().as_uri())
         self.page.wait_for_selector("html[data-ready]", timeout=60_000)
 
+    def choose(self, segment: str) -> None:
+        """Choose a segment and wait until all of it is drawn."""
+        self.page.click(f'button[data-segment="{segment}"]')
+        self.page.wait_for_selector("html[data-ready]")
+
     def texts(self, selector: str) -> list[str]:
         return self.page.locator(selector).all_inner_texts()
 
@@ -57,7 +62,7 @@ def test_the_page_opens_without_complaint_network_or_sideways_scrolling(browser,
 
 def test_tiles_agree_with_the_json(opened, twin):
     for name, segment in twin["segments"].items():
-        opened.page.click(f'button[data-segment="{name}"]')
+        opened.choose(name)
         assert opened.texts("#tiles .tile b") == [tile["text"] for tile in segment["tiles"]]
         assert opened.texts("#tiles .tile span:last-child") == [tile["beside"] for tile in segment["tiles"]]
 
@@ -70,7 +75,7 @@ def test_the_verdict_stands_with_its_reasons(opened, twin):
 
 def test_the_inspector_answers_a_click(opened, twin):
     page = opened.page
-    page.click('button[data-segment="test"]')
+    opened.choose("test")
     before = page.get_attribute("#facts", "data-row")
     page.locator("#price").scroll_into_view_if_needed()
     box = page.locator("#price .nsewdrag").first.bounding_box()
@@ -90,7 +95,7 @@ def test_the_inspector_shows_what_the_files_hold(opened, trained_run, twin):
 
     result = read_result(trained_run)
     page = opened.page
-    page.click('button[data-segment="test"]')
+    opened.choose("test")
     page.click("text=fill ›")
     row = int(page.get_attribute("#facts", "data-row"))
     curve = result.curves[result.curves["segment"] == "test"].iloc[row]
@@ -108,7 +113,7 @@ def test_trades_are_sorted_by_a_click_and_downloaded_as_csv(opened, trained_run)
     from jtf.results.results import read_result
 
     page = opened.page
-    page.click('button[data-segment="train"]')
+    opened.choose("train")
     trades = read_result(trained_run).trades
     trades = trades[trades["segment"] == "train"]
     for _ in range(2):
@@ -123,7 +128,7 @@ def test_trades_are_sorted_by_a_click_and_downloaded_as_csv(opened, trained_run)
 
 def test_a_zoom_is_undone_by_a_double_click(opened, twin):
     page = opened.page
-    page.click('button[data-segment="test"]')
+    opened.choose("test")
     span = "document.getElementById('equity').layout.xaxis.range.map(Math.round)"
     whole = page.evaluate(span)
     assert whole == [0, twin["segments"]["test"]["bars"] - 1]
