@@ -136,7 +136,7 @@ def spoilt(market, garbage):
 
 
 def test_padded_and_unpadded_runs_with_the_same_partition_agree():
-    # 421 usable rows fill 19 blocks of 23 with their offset, 430 do too: the minibatches are the same rows.
+    # 421 usable rows fill 30 blocks of 15 with their offset, 430 do too: the minibatches are the same rows.
     exact = problem_of(NATURAL, WHOLE, lengths=None)
     padded = problem_of(NATURAL, WHOLE, lengths=(exact.data[0].num_bars + 8, LENGTHS[1]))
     one, other = trained(exact), trained(padded)
