@@ -97,10 +97,14 @@ def headline(result: RunResult) -> str:
     """Return the one sentence that matters: the last segment after costs beside buying and holding."""
     name = list(result.derived["segments"])[-1]
     policy, held = result.metrics[name], result.baselines[name]["buy_and_hold"]
-    return (
+    sentence = (
         f"On {name}, after costs, the policy made {policy.total_return:+.1%}; "
         f"buying and holding made {held.total_return:+.1%}."
     )
+    labels = result.curves.loc[result.curves["segment"] == name, "seen"]
+    shares = {label: float((labels == label).mean()) for label in ("in-sample", "selection")}
+    used = [f"{share:.0%} of these bars are {label}" for label, share in shares.items() if share]
+    return f"{sentence} {', '.join(used)}." if used else sentence
 
 
 def card(result: RunResult, settings: Mapping[str, Any]) -> list[list[str]]:
@@ -166,8 +170,9 @@ def tiles(result: RunResult, name: str) -> list[Tile]:
     return [*(tile(metric, policy[metric], held[metric]) for metric in TILES), paid | {"beside": "of the first equity"}]
 
 
-def tile(metric: str, policy: Any, held: Any = None) -> Tile:
-    """Return one headline number, beside that of buying and holding where there is one."""
+def tile(metric: str, policy: Any, *compared_with: Any) -> Tile:
+    """Return one headline number, beside that of buying and holding where that is given."""
+    held = compared_with[0] if compared_with else None
     rank = better(metric, policy, held)
     compared = {None: "buy and hold", True: "ahead of buy and hold,", False: "behind buy and hold,"}[rank]
     return {
@@ -176,7 +181,7 @@ def tile(metric: str, policy: Any, held: Any = None) -> Tile:
         "value": policy,
         "text": metric_text(metric, policy),
         "buy_and_hold": held,
-        "beside": "" if held is None else f"{compared} {metric_text(metric, held)}",
+        "beside": f"{compared} {metric_text(metric, held)}" if compared_with else "",
     }
 
 

@@ -119,7 +119,7 @@
     const axis = { gridcolor: css("line"), zerolinecolor: css("line"), linecolor: css("line") };
     const found = {
       height, paper_bgcolor: css("paper"), plot_bgcolor: css("paper"), font: { color: css("ink"), size: 12, family: FONT },
-      margin: { l: narrow() ? 58 : 66, r: 10, t: narrow() ? 58 : 34, b: 40, autoexpand: false }, hovermode: "x unified", hoverdistance: -1, showlegend: true, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+      margin: { l: narrow() ? 58 : 66, r: 10, t: narrow() ? 58 : 34, b: 40, autoexpand: false }, hovermode: "x unified", showlegend: true, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
       legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, xanchor: "left", font: { size: 12 } },
       hoverlabel: { bgcolor: css("sheet"), bordercolor: css("line"), font: { color: css("ink"), size: 12 } },
       xaxis: { ...axis, showgrid: false }, ...extra,
@@ -171,8 +171,10 @@
     const draw = () => {
       const made = makeLayout(), marks = ticks(time, ...span, narrow() ? 4 : 9);
       Object.assign(made.xaxis, {
-        range: span, tickvals: marks.map(([row]) => row), ticktext: marks.map(([, text]) => text), unifiedhovertitle: { text: "%{customdata[1]} UTC" },
+        range: span, tickvals: marks.map(([row]) => row), ticktext: marks.map(([, text]) => text), unifiedhovertitle: { text: "bar %{x}" },
       });
+      // Half the distance of two points: a fill of another bar is not shown as this bar's.
+      made.hoverdistance = Math.ceil(node.clientWidth / Math.min(span[1] - span[0], 2 * BINS) / 2) + 1;
       return Plotly.react(node, build(...span), made, config);
     };
     const bound = (row) => Math.max(0, Math.min(last, Math.round(row)));
@@ -195,6 +197,9 @@
   const line = (time, y, rows, options) => ({
     type: "scatter", mode: "lines", x: rows, y: rows.map((row) => y[row]), customdata: rows.map((row) => [row, stamp(time[row])]), ...options,
   });
+
+  /** The time as the first line of the hover box; nothing of it is drawn. */
+  const clock = (time, y, rows, options = {}) => line(time, y, rows, { showlegend: false, line: { width: 0 }, hovertemplate: "%{customdata[1]} UTC<extra></extra>", ...options });
 
   // Parts of the page --------------------------------------------------------------------------------------------
   const page = document.getElementById("page");
@@ -249,6 +254,7 @@
     const node = el("div", { class: "figure", id: "equity" });
     let log = false;
     const build = (from, to) => [
+      clock(time, lines[0][1], thin(lines[0][1], from, to)),
       ...members.map(([name, y], index) => line(time, y, thin(y, from, to), {
         name: index ? name : fan, legendgroup: "members", showlegend: index === 0, hoverinfo: "skip", line: { color: faded(css("member"), 0.35), width: 1 },
       })),
@@ -318,6 +324,7 @@
     const node = el("div", { class: "figure", id: "rolling" });
     clear(body, el("p", { class: "faint" }, `Each point looks back over ${bars.toLocaleString("en-US")} bars.`), node);
     timeFigure(node, time, (from, to) => [
+      clock(time, own["rolling/exposure"], thin(own["rolling/exposure"], from, to), { yaxis: "y2" }),
       line(time, own["rolling/buy_and_hold"], thin(own["rolling/buy_and_hold"], from, to), { name: "buy and hold", line: { color: css("held"), width: 1.4, dash: "dot" }, hovertemplate: "%{y:.2f}" }),
       line(time, own["rolling/sharpe"], thin(own["rolling/sharpe"], from, to), { name: "policy", line: { color: css("policy"), width: 1.8 }, hovertemplate: "%{y:.2f}" }),
       line(time, own["rolling/exposure"], thin(own["rolling/exposure"], from, to), { name: "exposure", yaxis: "y2", showlegend: false, line: { color: css("policy"), width: 1 }, fill: "tozeroy", fillcolor: faded(css("policy"), 0.2), hovertemplate: "%{y:.0%}" }),
@@ -328,6 +335,8 @@
     const own = segmentArrays(current), time = own.time, fills = own["fills/row"];
     const node = el("div", { class: "figure", id: "price" }), panel = el("div", { class: "inspector", id: "inspector" });
     clear(body, node, panel);
+    let shown = fills.length ? Math.max(0, fills[0] - 1) : 0;
+    const marked = () => ({ type: "line", xref: "x", yref: "paper", x0: shown, x1: shown, y0: 0, y1: 1, line: { color: css("accent"), width: 1.5 } });
     const markers = (side, from, to) => {
       const rows = [], prices = [], texts = [], all = [];
       for (let k = 0; k < fills.length; k++) if (own["fills/side"][k] === side && fills[k] >= from && fills[k] <= to) all.push(k);
@@ -340,15 +349,16 @@
         marker: { symbol: side > 0 ? "triangle-up" : "triangle-down", size: 8, color: css(side > 0 ? "up" : "down"), line: { color: css("paper"), width: 0.7 } }, hovertemplate: "%{text}" };
     };
     const figure = timeFigure(node, time, (from, to) => [
+      clock(time, own.close, thin(own.close, from, to)),
       line(time, own.close, thin(own.close, from, to), { name: "close", line: { color: css("faint"), width: 1.2 }, hovertemplate: "%{y:,.2f}" }),
       line(time, own.position, thin(own.position, from, to), { name: "position", yaxis: "y2", showlegend: false, line: { color: css("policy"), width: 1, shape: "hv" }, fill: "tozeroy", fillcolor: faded(css("policy"), 0.2), hovertemplate: "%{y:.0%}" }),
       markers(1, from, to), markers(-1, from, to),
-    ], () => layout(narrow() ? 380 : 430, { y: { domain: [0.3, 1], title: { text: "price, USD" } }, y2: { domain: [0, 0.22], tickformat: ".0%", title: { text: "position" } }, x: { anchor: "y2" } }));
+    ], () => layout(narrow() ? 380 : 430, { y: { domain: [0.3, 1], title: { text: "price, USD" } }, y2: { domain: [0, 0.22], tickformat: ".0%", title: { text: "position" } }, x: { anchor: "y2" } }, { shapes: [marked()] }));
     node.removeAllListeners("plotly_click");
     node.on("plotly_click", (event) => inspect(event.points[0].customdata[0]));
-    const inspect = (row) => drawInspector(panel, own, row, inspect);
+    const inspect = (row) => { shown = row; Plotly.relayout(node, { shapes: [marked()] }); drawInspector(panel, own, row, inspect); };
     inspector = { inspect, show: (row) => { figure.show(row, 130); inspect(row); node.scrollIntoView({ block: "start" }); } };
-    inspect(fills.length ? Math.max(0, fills[0] - 1) : 0);
+    drawInspector(panel, own, shown, inspect);
   }
 
   function drawInspector(panel, own, row, inspect) {

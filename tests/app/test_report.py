@@ -55,7 +55,7 @@ def test_tiles_are_the_metrics_of_the_summary_beside_buying_and_holding(reported
             if tile["name"] != "costs":
                 assert tile["value"] == summary["metrics"][name][tile["name"]]
                 assert tile["buy_and_hold"] == summary["baselines"][name]["buy_and_hold"][tile["name"]]
-                assert tile["buy_and_hold"] is None or "buy and hold" in tile["beside"]
+                assert "buy and hold" in tile["beside"]
     assert [tile["name"] for tile in segment["tiles"]][:3] == ["total_return", "sharpe", "max_drawdown"]
 
 
@@ -158,6 +158,17 @@ def test_a_backtest_has_a_page_without_verdict_and_training(trained_run):
     assert content["kind"] == "backtest" and content["verdict"] is None and content["training"] is None
     assert list(content["segments"]) == ["all"] and list(content["parts"]) == ["in-sample", "selection", "unseen"]
     assert [label for label, _, _ in content["segments"]["all"]["seen"]] == ["in-sample", "selection", "unseen"]
+
+
+def test_the_headline_says_how_many_of_the_bars_training_used(trained_run, twin):
+    from jtf import backtest
+
+    assert backtest.main(["--run", str(trained_run), "--segment", "all", "--name", "headline"]) == 0
+    content = json.loads((trained_run / "backtests" / "headline" / "report.json").read_text())
+    result = read_result(trained_run / "backtests" / "headline")
+    used = (result.curves["seen"] == "in-sample").mean()
+    assert f"{used:.0%} of these bars are in-sample" in content["headline"]
+    assert "in-sample" not in twin["headline"]
 
 
 def test_a_flag_leaves_the_page_out(trained_run):

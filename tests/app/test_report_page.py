@@ -81,6 +81,8 @@ def test_the_inspector_answers_a_click(opened, twin):
     box = page.locator("#price .nsewdrag").first.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.wait_for_selector("#price .hoverlayer .legend")
+    hover = page.locator("#price .hoverlayer .legend").text_content()
+    assert " UTC" in hover and "close" in hover
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     row = page.get_attribute("#facts", "data-row")
     bars = twin["segments"]["test"]["bars"]
