@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks import (
     __main__,
+    defaults,
     first_layer,
     joint_model,
     market_build,
@@ -60,9 +61,15 @@ from benchmarks.quality import (
     run_job,
     score_logits,
 )
+from jtf.data.synthetic import synthetic_market
 from jtf.errors import UserError, run_command
 from jtf.known_optimum.markets import known_market
+from jtf.run import settings_config
+from jtf.splits import Segment
+from jtf.task import load_symbol
 from jtf_env.environment import observe, reset_at
+from jtf_env.market import fold_market, scale_market
+from jtf_env.scaler import fit_scaler
 from jtf_ppo import PPOConfig
 from jtf_ppo.learner import make_learner
 
@@ -547,3 +554,47 @@ for name in BENCHMARKS:
     importlib.import_module("benchmarks." + name)
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+TINY_SETTINGS: dict[str, Any] = {
+    "total_steps": 1_024, "num_envs": 8, "num_steps": 64, "hidden_sizes": (4,), "update_epochs": 1,
+    "minibatch_size": 4_096, "first_layer": "gather",
+}  # fmt: skip
+
+
+@pytest.fixture
+def two_markets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One market to choose on, one to report on, trained for an instant."""
+    monkeypatch.setattr(defaults, "CHOSEN_ON", ("CLSK",))
+    monkeypatch.setattr(defaults, "REPORTED_ON", ("AAA",))
+    monkeypatch.setattr(defaults, "START", defaults.START | TINY_SETTINGS)
+
+
+def test_defaults_scores_members_and_ensembles_and_keeps_finished_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_markets: None
+) -> None:
+    figures = drawn(defaults, monkeypatch)
+    flags = ["--settings", "start", "noise 2", "--reported", "noise 2", "--members", "1", "2", "--out", str(tmp_path)]
+    flags += ["--cells", str(tmp_path / "cells.jsonl"), "--picture", str(tmp_path / "defaults.png")]
+    assert defaults.main(flags) == 0
+    record = result(tmp_path, "defaults")
+    rows = [(row["setting"], row["markets"], row["members"]) for row in record["rows"]]
+    assert rows == [("start", "chosen on", 1), ("noise 2", "chosen on", 1), ("noise 2", "reported on", 2)]
+    assert [len(cell["best"]) for cell in record["details"]] == [1, 1, 2]
+    # An ensemble of one is its member.
+    assert record["details"][0]["ensemble"] == record["details"][0]["best"][0]
+    assert len(figures) == 1
+    monkeypatch.setattr(defaults, "train_cell", lambda *cell: pytest.fail(f"{cell} was trained again"))
+    assert defaults.main(flags) == 0
+    assert result(tmp_path, "defaults")["details"] == record["details"]
+
+
+def test_defaults_counts_the_money_that_the_mirror_counts() -> None:
+    data = load_symbol(settings_config({"symbol": "CLSK"}))
+    segment = Segment(11_000, 11_400)
+    natural = data.natural
+    test = fold_market(scale_market(natural, fit_scaler(natural.features, natural.context)), [(11_000, 11_400)])
+    market = synthetic_market("CLSK")
+    actions = market.optimum_actions(data.params, segment)
+    found = defaults.log_growth(actions[segment.start - data.window + 1 : segment.stop], test, data.params)
+    assert found == pytest.approx(market.optimum_return(data.params, segment), abs=1e-4)
