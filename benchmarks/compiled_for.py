@@ -112,7 +112,9 @@ def stretch(tree: PyTree, rows: int, wanted: int) -> PyTree:
 
 def gpu_config(num_envs: int, num_rows: int, args: argparse.Namespace) -> PPOConfig:
     """Return the settings a GPU resolves, at one number of environments."""
-    config = PPOConfig(num_envs=num_envs, minibatch_size=args.minibatch_size, first_layer=args.first_layer)
+    config = PPOConfig(
+        num_envs=num_envs, minibatch_size=args.minibatch_size, update_epochs=10, first_layer=args.first_layer
+    )
     return resolve(config, "gpu", address_only=True, num_rows=num_rows)
 
 

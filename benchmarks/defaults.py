@@ -60,6 +60,7 @@ SETTINGS: dict[str, Settings] = {
     "reward log_return_clipped": {"preset": "log_return_clipped"},
     "standardise bar": {"standardise": "bar"},
     "cost warm-up off": {"cost_warmup": 0.0},
+    "cost warm-up to the end": {"cost_warmup": 1.0},
     "noise 0.5": {"feature_noise": 0.5},
     "noise 2": {"feature_noise": 2.0},
     "dropout 0.5": {"dropout": 0.5},

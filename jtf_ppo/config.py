@@ -24,11 +24,11 @@ class PPOConfig:
     steps_at_once: int | None = None
     """Steps of a rollout in one iteration of a compiled loop; changes speed, not results. Default: 8 on a GPU, 1 on a
     CPU."""
-    update_epochs: int = 10
+    update_epochs: int = 4
     """Passes over each rollout."""
     minibatch_size: int | None = None
     """Samples (engine samples) or rows (engine rows) per optimiser step. Default: by device."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     """Peak learning rate of Adam."""
     warmup_fraction: float = 0.05
     """Share of the optimiser steps over which the learning rate rises from a tenth to its peak."""
@@ -55,7 +55,7 @@ class PPOConfig:
     """How the row engine applies the window layer: gathered windows, convolution, or overlap-save Fourier products.
     Default: gather on a GPU, fft on a CPU."""
     hidden_sizes: tuple[int, ...] | None = None
-    """Widths of the trunk. Default: 512 256 128 on a GPU, 256 128 on a CPU."""
+    """Widths of the trunk. Default: 512 256 128 on a GPU, 64 on a CPU."""
     precision: Precision = "auto"
     """Type of the inputs of the trunk's matrix products. Products accumulate in float32; the heads are float32.
     Default: bfloat16 on a GPU, float32 on a CPU."""
@@ -150,7 +150,7 @@ def resolve(config: PPOConfig, platform: str, address_only: bool, num_rows: int)
         engine=engine,
         num_envs=num_envs,
         steps_at_once=config.steps_at_once or (8 if gpu else 1),
-        hidden_sizes=config.hidden_sizes or ((512, 256, 128) if gpu else (256, 128)),
+        hidden_sizes=config.hidden_sizes or ((512, 256, 128) if gpu else (64,)),
         precision=("bfloat16" if gpu else "float32") if config.precision == "auto" else config.precision,
         first_layer=("gather" if gpu else "fft") if config.first_layer == "auto" else config.first_layer,
     )

@@ -36,6 +36,7 @@ LEARNER: dict[str, Any] = {
     "hidden_sizes": (64, 32),
     "num_envs": 2048,
     "minibatch_size": 2048,
+    "update_epochs": 10,
     "learning_rate": 1e-3,
     "ent_coef": 0.0,
     "gamma": 0.98,

@@ -73,7 +73,7 @@ def test_the_sample_engine_can_be_asked_for_on_addresses():
 
 @pytest.mark.parametrize(
     ("platform", "hidden", "precision"),
-    [("cpu", (256, 128), "float32"), ("gpu", (512, 256, 128), "bfloat16")],
+    [("cpu", (64,), "float32"), ("gpu", (512, 256, 128), "bfloat16")],
 )
 def test_the_device_decides_width_and_precision(platform, hidden, precision):
     config = resolve(PPOConfig(total_steps=10**8), platform, True, 140_000)
