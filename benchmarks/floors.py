@@ -8,6 +8,7 @@ bandwidth of the device (Williams et al. 2009, "Roofline"). Axis letters: `[T]` 
 from dataclasses import dataclass
 from itertools import pairwise
 
+from jtf_ppo.blocks import expected_blocks, partition
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.engine import is_noisy
 from jtf_ppo.window_dense import block_length
@@ -104,7 +105,7 @@ def epochs_work(config: PPOConfig, sizes: Sizes) -> Work:
     """
     assert config.minibatch_size is not None and config.hidden_sizes is not None, "config must be resolved"
     bars = config.engine == "rows"
-    items = sizes.num_rows if bars else config.batch_size
+    items = visited_rows(config, sizes) if bars else config.batch_size
     first, rest = row_flops(config, sizes)
     minibatches = -(-items // config.minibatch_size)
     columns = sizes.num_features + sizes.num_context
@@ -116,6 +117,14 @@ def epochs_work(config: PPOConfig, sizes: Sizes) -> Work:
     optimiser = minibatches * OPTIMISER_PASSES * num_parameters(config, sizes)
     traffic = WORD_BYTES * (items * (read + activations) + optimiser)
     return Work(config.update_epochs * flops, config.update_epochs * traffic)
+
+
+def visited_rows(config: PPOConfig, sizes: Sizes) -> int:
+    """Rows of the blocks that an epoch of rows covers, where a rollout is expected to leave some out."""
+    cut = partition(sizes.num_rows, sizes.window, config)
+    if not cut.few:
+        return sizes.num_rows
+    return round(cut.length * expected_blocks(sizes.num_rows, cut.length, config))
 
 
 def row_flops(config: PPOConfig, sizes: Sizes) -> tuple[float, float]:

@@ -43,6 +43,7 @@ from benchmarks.floors import (
     policy_table_work,
     rollout_work,
     row_flops,
+    visited_rows,
 )
 from benchmarks.learning import Curve, Point, known_problem, learn_known, num_bars_for, shared_compilations
 from benchmarks.measure import device_info, device_slug, format_table, measure
@@ -140,6 +141,14 @@ def test_operations_of_a_network_by_hand() -> None:
     assert epochs_work(config, sizes).flops == 10 * 10 * (3 * 224 + 4 * 168)
     # (4*3 + 2 + 1) * 8 + (8+1) * 6 + (6+1) * 6
     assert num_parameters(config, sizes) == 120 + 54 + 42
+
+
+def test_the_floor_of_an_epoch_counts_the_rows_that_a_rollout_visits() -> None:
+    sizes = Sizes(num_rows=100_000, window=4, num_features=3, num_context=2, num_actions=5)
+    config = PPOConfig(engine="rows", first_layer="gather", hidden_sizes=(8, 6), num_envs=10, minibatch_size=100)
+    # 10 stretches of 128 rows in blocks of 8, hardly overlapping: 128 + 8 / 2 each.
+    assert visited_rows(config, sizes) == pytest.approx(10 * 132, rel=0.01)
+    assert visited_rows(replace(config, num_envs=10_000), sizes) == 100_000
 
 
 def test_bytes_of_a_rollout_by_hand() -> None:
