@@ -132,7 +132,9 @@ def test_tables_leave_missing_cells_blank() -> None:
 
 def test_operations_of_a_network_by_hand() -> None:
     sizes = Sizes(num_rows=10, window=4, num_features=3, num_context=2, num_actions=5)
-    config = PPOConfig(engine="rows", first_layer="gather", hidden_sizes=(8, 6), num_envs=1, minibatch_size=10)
+    config = PPOConfig(
+        engine="rows", first_layer="gather", hidden_sizes=(8, 6), num_envs=1, minibatch_size=10, update_epochs=10
+    )
     quiet = replace(config, feature_noise=0.0)
     # First layer 2 * (4*3 + 2) * 8 = 224; then 2*8*6 + 2*6*(5+1) = 96 + 72 = 168.
     assert row_flops(config, sizes) == (224, 168)
