@@ -311,28 +311,41 @@ def _bytes_alone(computation: Computation, instruction: Instruction) -> int:
 
 
 def _bytes_fused(program: Program, fused: Computation) -> int:
-    parameters = [i for i in fused.instructions if i.opcode == "parameter"]
-    return sum(_read(program, fused, p) for p in parameters) + sum(_written(fused, r) for r in _results(fused))
+    needed = _needed(program, fused)
+    read = sum(_bytes_read(i, needed[i.name]) for i in fused.instructions if i.opcode == "parameter")
+    return read + sum(_written(fused, result) for result in _results(fused))
 
 
-def _read(program: Program, fused: Computation, value: Instruction) -> int:
-    """Bytes of `value` that are read: of an indexed array what is indexed, of one updated in place none."""
-    total = 0
-    for user in fused.users.get(value.name, []):
-        at = user.operands.index(value.name)
-        if user.opcode == "bitcast":
-            total += _read(program, fused, user)
-        elif user.opcode in ("dynamic-slice", "slice", "gather") and at == 0:
-            total += user.shape.bytes
-        elif user.opcode in ("dynamic-update-slice", "scatter") and at == 0:
-            total += 0
-        elif user.opcode == "fusion":
-            inner = program.computations[user.called("calls") or ""]
-            parameter = next(i for i in inner.instructions if i.opcode == "parameter" and int(i.arguments) == at)
-            total += _read(program, inner, parameter)
-        else:
-            total += value.shape.bytes
-    return min(total, value.shape.bytes)
+def _bytes_read(parameter: Instruction, elements: int) -> int:
+    arrays = parameter.shape.arrays
+    return elements * BYTES[arrays[0][0]] if len(arrays) == 1 else parameter.shape.bytes
+
+
+def _needed(program: Program, fused: Computation) -> dict[str, int]:
+    """Elements of every value that the computation looks at; users stand behind what they use."""
+    results, needed = _results(fused), {}
+    for value in reversed(fused.instructions):
+        total = value.shape.elements if value in results else 0
+        for user in fused.users.get(value.name, []):
+            total += _needed_by(program, user, value, needed)
+        needed[value.name] = min(total, value.shape.elements)
+    return needed
+
+
+def _needed_by(program: Program, user: Instruction, value: Instruction, needed: dict[str, int]) -> int:
+    """Elements of `value` that one of its users looks at, given what is needed of the user."""
+    at = user.operands.index(value.name)
+    if user.opcode in ("dynamic-slice", "slice", "gather") and at == 0:
+        return user.shape.elements
+    if user.opcode in ("dynamic-update-slice", "scatter") and at == 0:
+        return 0
+    if user.opcode == "fusion":
+        inner = program.computations[user.called("calls") or ""]
+        parameter = next(i for i in inner.instructions if i.opcode == "parameter" and int(i.arguments) == at)
+        return _needed(program, inner)[parameter.name]
+    if user.opcode == "bitcast" or user.opcode not in MOVES:
+        return needed[user.name]  # Element by element.
+    return value.shape.elements
 
 
 def _results(fused: Computation) -> list[Instruction]:

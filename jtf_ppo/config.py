@@ -24,6 +24,9 @@ class PPOConfig:
     steps_at_once: int | None = None
     """Steps of a rollout in one iteration of a compiled loop; changes speed, not results. Default: 8 on a GPU, 1 on a
     CPU."""
+    flat_parameters: bool | None = None
+    """Whether an update holds parameters and moments as one array each; changes speed, not results. Default: on a GPU.
+    """
     update_epochs: int = 4
     """Passes over each rollout."""
     minibatch_size: int | None = None
@@ -150,6 +153,7 @@ def resolve(config: PPOConfig, platform: str, address_only: bool, num_rows: int)
         engine=engine,
         num_envs=num_envs,
         steps_at_once=config.steps_at_once or (8 if gpu else 1),
+        flat_parameters=gpu if config.flat_parameters is None else config.flat_parameters,
         hidden_sizes=config.hidden_sizes or ((512, 256, 128) if gpu else (64,)),
         precision=("bfloat16" if gpu else "float32") if config.precision == "auto" else config.precision,
         first_layer=("gather" if gpu else "fft") if config.first_layer == "auto" else config.first_layer,
@@ -178,7 +182,7 @@ def _default_num_envs(config: PPOConfig, gpu: bool) -> int:
     With fewer than about one sample per row, the update overfits the rollout: few large updates are better than many
     small ones.
     """
-    most = 8192 if gpu else 2048
+    most = 65_536 if gpu else 2048
     wanted = max(1, config.total_steps // (12 * config.num_steps))
     return min(most, 1 << (wanted.bit_length() - 1))
 
@@ -187,5 +191,5 @@ def _default_minibatch(config: PPOConfig, num_rows: int, gpu: bool) -> int:
     if config.engine == "rows":
         # On a CPU the kernel's transform and Adam weigh as much as 2 000 rows; many visited rows afford larger steps.
         visited = min(num_rows, config.batch_size)
-        return min(num_rows, 16_384 if gpu else max(2_048, min(8_192, visited // 8)))
+        return min(num_rows, 20_480 if gpu else max(2_048, min(8_192, visited // 8)))
     return min(config.batch_size, 12_288 if gpu else 1_024)

@@ -17,6 +17,7 @@ from jax import Array
 
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.engine import Engine, RolloutState, is_noisy, noise_by_column
+from jtf_ppo.flat import Arrangement, arrange
 from jtf_ppo.hyper import Hyper, make_hyper, structure
 from jtf_ppo.networks import make_network, network_graph
 from jtf_ppo.optimiser import apply_gradient, make_optimiser
@@ -128,8 +129,9 @@ class Epochs(NamedTuple):
 class EpochState(NamedTuple):
     """What the minibatches of one update hand on."""
 
-    params: nnx.State
-    opt_state: optax.OptState
+    params: PyTree
+    """As the `Arrangement` of the update holds them; so `opt_state`."""
+    opt_state: PyTree
     skipped: Array
     streak: Array
     steps: Array
@@ -169,9 +171,10 @@ def optimise(epochs: Epochs, key: Array) -> tuple[EpochState, dict[str, Array]]:
     Metrics of the loss are means over the samples and the epochs, those of the optimiser over its steps.
     """
     state = epochs.behaviour
+    held = arrange(epochs.config, epochs.hyper, state.params, state.opt_state)
     fresh = EpochState(
-        state.params,
-        state.opt_state,
+        held.params,
+        held.opt_state,
         state.skipped,
         state.streak,
         jnp.zeros(()),
@@ -179,10 +182,11 @@ def optimise(epochs: Epochs, key: Array) -> tuple[EpochState, dict[str, Array]]:
         jnp.zeros((), jnp.bool_),
     )
     keys = jax.random.split(key, epochs.config.update_epochs)
-    last, sums = jax.lax.scan(partial(_epoch, epochs), fresh, keys)
+    last, sums = jax.lax.scan(partial(_epoch, epochs, held), fresh, keys)
     means = {
         name: value.sum() / (last.steps if name in OPTIMISER_METRICS else last.epochs) for name, value in sums.items()
     }
+    last = last._replace(params=held.unpack(last.params), opt_state=held.unpack_state(last.opt_state))
     return last, {
         **means,
         "train/skipped": last.skipped,
@@ -191,7 +195,7 @@ def optimise(epochs: Epochs, key: Array) -> tuple[EpochState, dict[str, Array]]:
     }
 
 
-def _epoch(epochs: Epochs, state: EpochState, key: Array) -> tuple[EpochState, dict[str, Array]]:
+def _epoch(epochs: Epochs, held: Arrangement, state: EpochState, key: Array) -> tuple[EpochState, dict[str, Array]]:
     """One pass over the batch and the sums of its metrics; nothing once the KL bound was passed. Consumes `key`."""
     engine = epochs.engine
     indices_key, loss_key = jax.random.split(key)
@@ -201,10 +205,10 @@ def _epoch(epochs: Epochs, state: EpochState, key: Array) -> tuple[EpochState, d
     def step(i: Array | int, so_far: tuple[EpochState, Array]) -> tuple[EpochState, Array]:
         state, sums = so_far
         done = (state.epochs + i / count) / epochs.config.update_epochs
-        state, metrics = _minibatch(epochs, state, indices[i], keys[i], done)
+        state, metrics = _minibatch(epochs, held, state, indices[i], keys[i], done)
         return state, sums + jnp.stack([metrics[name] for name in names])
 
-    names = sorted(jax.eval_shape(partial(_minibatch, epochs), state, indices[0], keys[0], state.epochs)[1])
+    names = sorted(jax.eval_shape(partial(_minibatch, epochs, held), state, indices[0], keys[0], state.epochs)[1])
     nothing = dict.fromkeys(names, jnp.zeros(()))
 
     def run(state: EpochState) -> tuple[EpochState, dict[str, Array]]:
@@ -219,16 +223,16 @@ def _epoch(epochs: Epochs, state: EpochState, key: Array) -> tuple[EpochState, d
 
 
 def _minibatch(
-    epochs: Epochs, state: EpochState, indices: PyTree, key: Array, done: Array
+    epochs: Epochs, held: Arrangement, state: EpochState, indices: PyTree, key: Array, done: Array
 ) -> tuple[EpochState, dict[str, Array]]:
     """One optimiser step; `done` is the share of the update that lies behind it. Consumes `key`."""
     hyper, behaviour = epochs.hyper, epochs.behaviour
     (loss, metrics), gradient = jax.value_and_grad(epochs.engine.loss, has_aux=True)(
-        state.params, behaviour.params, epochs.batch, indices, key, hyper, epochs.table
+        held.unpack(state.params), behaviour.params, epochs.batch, indices, key, hyper, epochs.table
     )
     rate = learning_rate((behaviour.update + done) / hyper.total_updates, hyper)
     params, opt_state, norm, skip = apply_gradient(
-        make_optimiser(epochs.config, hyper),
+        held.optimiser,
         state.params,
         state.opt_state,
         gradient,
@@ -236,6 +240,7 @@ def _minibatch(
         rate,
         hyper.max_grad_norm,
         epochs.env.window,
+        held.pack,
     )
     streak = jnp.where(state.streak >= MAX_SKIPS, state.streak, jnp.where(skip, state.streak + 1, 0))
     metrics = {**metrics, **dict(zip(OPTIMISER_METRICS, (norm, rate), strict=True))}

@@ -89,6 +89,20 @@ ENTRY %main (p: pred[], x: f32[10]) -> f32[10] {
 }
 """
 
+CONVERTED = """HloModule hand_made
+
+%fused (p: f32[100]) -> bf16[5] {
+  %p = f32[100]{0} parameter(0)
+  %narrow = bf16[100]{0} convert(%p)
+  ROOT %slice = bf16[5]{0} slice(%narrow), slice={[10:15]}
+}
+
+ENTRY %main (x: f32[100]) -> bf16[5] {
+  %x = f32[100]{0} parameter(0)
+  ROOT %part = bf16[5]{0} fusion(%x), kind=kLoop, calls=%fused
+}
+"""
+
 ALONE = """HloModule hand_made
 
 %add (u: f32[], v: f32[]) -> f32[] {
@@ -135,6 +149,11 @@ def test_a_product_counts_two_operations_a_multiply_add_by_the_type_of_its_input
 def test_a_slice_counts_what_is_sliced_and_an_update_in_place_what_is_updated() -> None:
     assert found(LOOP)["row"].bytes == 4 + 16 + 16  # The index, one row in, one row out.
     assert found(LOOP)["table.2"].bytes == 4 + 16 + 16
+
+
+def test_what_is_converted_before_it_is_sliced_counts_as_the_slice() -> None:
+    # 5 of 100 float32 numbers are read, and 5 bfloat16 are written.
+    assert found(CONVERTED)["part"].bytes == 5 * 4 + 5 * 2
 
 
 def test_a_scatter_reads_and_writes_its_elements_and_not_the_table() -> None:

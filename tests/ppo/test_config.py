@@ -110,7 +110,7 @@ def test_nothing_is_left_undecided(platform):
 def test_what_the_user_chose_is_kept():
     chosen = PPOConfig(
         num_envs=7, minibatch_size=5, hidden_sizes=(3,), precision="bfloat16", first_layer="conv", engine="samples",
-        validation_interval=4, steps_at_once=2, checkpoint_interval=9,
+        validation_interval=4, steps_at_once=2, flat_parameters=True, checkpoint_interval=9,
     )  # fmt: skip
     assert resolve(chosen, "cpu", True, 1000) == chosen
 
