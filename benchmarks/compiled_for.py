@@ -225,6 +225,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num-envs", type=int, nargs="+", default=[8_192, 65_536])
     parser.add_argument("--num-bars", type=int, default=140_000)
     parser.add_argument("--validation-bars", type=int, default=21_000)
+    parser.add_argument("--update-epochs", type=int, default=10)
     parser.add_argument("--minibatch-size", type=int, help="rows; by the learner's default for a GPU")
     parser.add_argument("--first-layer", choices=("auto", "gather", "conv", "fft"), default="auto")
     parser.add_argument("--programs", nargs="+", help="only these, e.g. update; default all")
