@@ -28,9 +28,7 @@ from jtf.environment import on_device, trade_once
 from jtf.errors import run_command
 from jtf.models.policy import Params, row_outputs
 from jtf.results.run_directory import git_revision
-from jtf.run import settings_config
 from jtf.splits import split
-from jtf.task import load_symbol, make_task
 from jtf_env.constants import MIN_GROWTH
 from jtf_env.market import Market, fold_market, scale_market
 from jtf_env.params import EnvParams
@@ -76,6 +74,10 @@ CELLS = RESULTS / "defaults.jsonl"
 
 def train_cell(market: str, settings: Settings, members: int) -> Row:
     """Train one setting on one built-in market and score every member and their ensemble on the test bars."""
+    # They need what a machine for measuring the engines may lack, e.g. tyro.
+    from jtf.run import settings_config
+    from jtf.task import load_symbol, make_task
+
     began = time.perf_counter()
     config = settings_config({"symbol": market, "members": members, "mode": "smoke"} | START | settings)
     data = load_symbol(config)
