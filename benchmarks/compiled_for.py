@@ -88,7 +88,8 @@ class Job:
     steps: int
     """Iterations its launches are divided by: steps of the rollout, of the optimiser, or bars."""
     unit: str
-    work: Work | None = None
+    works: tuple[Work, ...]
+    """Parts that wait for one another: their floors add up."""
     donates: bool = False
     updates: bool = False
     """Whether it takes environment steps, so that steps a second mean something."""
@@ -143,17 +144,19 @@ def make_jobs(num_envs: int, args: argparse.Namespace, device: jax.Device) -> It
 
     yield Job(
         "env only", partial(step_randomly, env, config), (state.rollout_state.env_state, key, data),
-        config.num_steps, "step", env_work(config), donates=True, updates=True,
+        config.num_steps, "step", (env_work(config),), donates=True, updates=True,
     )  # fmt: skip
-    rollout, learning = rollout_work(config, sizes), epochs_work(config, sizes)
-    yield Job("rollout", engine.collect, collected, config.num_steps, "step", rollout, updates=True)
+    table, rollout = policy_table_work(config, sizes), rollout_work(config, sizes)
+    stepping = Work(rollout.flops - table.flops, rollout.bytes - table.bytes)
+    learning = epochs_work(config, sizes)
+    yield Job("rollout", engine.collect, collected, config.num_steps, "step", (table, stepping), updates=True)
     optimiser_steps = config.update_epochs * engine.num_minibatches
     yield Job(
-        "epochs", epochs, (state, (data, batch), hyper), optimiser_steps, "optimiser step", learning, donates=True
+        "epochs", epochs, (state, (data, batch), hyper), optimiser_steps, "optimiser step", (learning,), donates=True
     )
-    whole = Work(rollout.flops + learning.flops, rollout.bytes + learning.bytes)
     yield Job(
-        "update", learner.update, (state, hyper, data), optimiser_steps, "optimiser step", whole,
+        "update", learner.update, (state, hyper, data), optimiser_steps, "optimiser step",
+        (table, stepping, learning),
         donates=True, updates=True,
     )  # fmt: skip
     check = make_validation(*small, annualisation=1.0)
@@ -164,8 +167,8 @@ def make_jobs(num_envs: int, args: argparse.Namespace, device: jax.Device) -> It
         return check.parts.decide(learner.evaluate(params), data)
 
     seen = replace(sizes, num_rows=args.validation_bars - market.first_bar)
-    table = policy_table_work(replace(config, precision="float32"), seen)
-    yield Job("validation", decide, (state.params, held_out), args.validation_bars, "bar", table)
+    decisions = policy_table_work(replace(config, precision="float32"), seen)
+    yield Job("validation", decide, (state.params, held_out), args.validation_bars, "bar", (decisions,))
 
 
 def price(job: Job, config: PPOConfig, target: Target, model: Model, hlo: Path | None = None) -> tuple[Row, list[Row]]:
@@ -198,10 +201,9 @@ def price(job: Job, config: PPOConfig, target: Target, model: Model, hlo: Path |
         "model s": seconds,
         "lower s": lower_seconds,
     }
-    if job.work is not None:
-        precision = "float32" if job.name == "validation" else config.precision
-        row["floor s"] = job.work.seconds(model.rates(target), precision)
-        row["x floor"] = seconds / row["floor s"]
+    precision = "float32" if job.name == "validation" else config.precision
+    row["floor s"] = sum(work.seconds(model.rates(target), precision) for work in job.works)
+    row["x floor"] = seconds / row["floor s"]
     if job.updates:
         row["model steps/s"] = config.batch_size / seconds
     return row, [_detail(job, kernel, model.seconds(kernel, target)) for kernel in found]
