@@ -21,7 +21,7 @@ import numpy as np
 from scipy.special import softmax
 
 from benchmarks.learning import shared_compilations
-from benchmarks.measure import RESULTS, Row, make_parser, report
+from benchmarks.measure import Row, make_parser, report
 from benchmarks.pictures import new_figure, save_figure
 from jtf.data.synthetic import synthetic_market
 from jtf.environment import on_device, trade_once
@@ -68,7 +68,7 @@ SETTINGS: dict[str, Settings] = {
     "before": BEFORE,
 }
 """What differs from `START`."""
-CELLS = RESULTS / "defaults.jsonl"
+CELLS = Path("runs/defaults.jsonl")
 """Finished cells, one a line."""
 
 
@@ -137,6 +137,7 @@ def run_cells(markets: Sequence[str], names: Sequence[str], members: int, path: 
         key = cell_key(market, SETTINGS[name], members)
         if key not in known:
             known[key] = train_cell(market, SETTINGS[name], members)
+            path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a") as file:
                 file.write(json.dumps(known[key]) + "\n")
         cell = known[key]

@@ -148,7 +148,7 @@ class RunConfig:
     new run."""
     continue_from: Annotated[Path | None, tyro.conf.arg(name="continue")] = None
     """Finished run directory to lengthen to --total-steps, as a new run with its settings. Default: none."""
-    cost_warmup: float = 0.6
+    cost_warmup: float = 1.0
     """Share of the training over which fee and slippage rise from 0 to full; 0 is off. Validations and backtests are
     always at full costs. A run that lengthens another by --continue begins at full costs."""
     standardise: Literal["long_run", "bar"] = "long_run"

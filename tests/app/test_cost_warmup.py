@@ -36,11 +36,11 @@ def test_full_costs_are_the_parameters_bit_for_bit():
 def test_every_update_records_its_share_of_the_costs(trained_run):
     records = map(json.loads, (trained_run / "metrics.jsonl").read_text().splitlines())
     shares = [record["train/cost_share"] for record in records if "train/kl" in record]
-    assert shares == pytest.approx([0.0, 0.25 / 0.6, 0.5 / 0.6, 1.0])
+    assert shares == pytest.approx([0.0, 0.25, 0.5, 0.75])
 
 
 def test_validation_and_backtest_are_at_full_costs(task):
-    assert task.problem.environment.schedule == CostWarmup(0.6)
+    assert task.problem.environment.schedule == CostWarmup(1.0)
     assert float(task.problem.validation.data.params.slippage) == pytest.approx(task.params.slippage)
     assert task.params == replace(make_params("crypto"), fee=0.0, episode_bars=64)
 
@@ -50,7 +50,7 @@ def test_a_warmup_of_zero_leaves_no_schedule(tiny_args):
 
 
 def test_a_lengthened_run_begins_at_full_costs(tmp_path):
-    assert cost_warmup(RunConfig()) == 0.6
+    assert cost_warmup(RunConfig()) == 1.0
     assert cost_warmup(RunConfig(continue_from=tmp_path)) == 0.0
 
 
