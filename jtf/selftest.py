@@ -39,7 +39,7 @@ def run(config: SelftestConfig) -> int:
     checks, seeds = (FULL, range(5)) if config.full else (SHORT, range(1))
     results = []
     if not config.json:
-        print(f"{'market':10} {'layout':8} {'measure':9} {'value':>7} {'bound':>7} {'seconds':>8}")
+        print(f"{'market':13} {'cost':>5} {'layout':8} {'measure':9} {'value':>7} {'bound':>7} {'seconds':>8}")
     for check in checks:
         result = run_check(check, seeds)
         results.append(result)
@@ -55,7 +55,8 @@ def result_line(result: CheckResult) -> str:
     sign = ">=" if result.measure in ("score", "ratio") else "<="
     verdict = "passed" if result.passed else "FAILED"
     return (
-        f"{result.market:10} {result.layout:8} {result.measure:9} {result.value:7.3f} {sign}{result.bound:5.2f} "
+        f"{result.market:13} {1e4 * result.cost:2.0f} bp {result.layout:8} {result.measure:9} "
+        f"{result.value:7.3f} {sign}{result.bound:5.2f} "
         f"{result.seconds:8.1f}  {verdict}"
     )
 

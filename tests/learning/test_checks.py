@@ -7,7 +7,8 @@ from jtf.selftest import result_line
 
 
 def name(check):
-    return f"{check.market}-{check.measure}"
+    cost = "" if check.cost is None else f"-{1e4 * check.cost:.0f}bp"
+    return f"{check.market}-{check.measure}{cost}"
 
 
 @pytest.mark.parametrize("check", SHORT, ids=name)
