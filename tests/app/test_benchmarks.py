@@ -567,7 +567,7 @@ for name in BENCHMARKS:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-TINY_SETTINGS: dict[str, Any] = {
+TINY_RUN: dict[str, Any] = {
     "total_steps": 1_024, "num_envs": 8, "num_steps": 64, "hidden_sizes": (4,), "update_epochs": 1,
     "minibatch_size": 4_096, "first_layer": "gather",
 }  # fmt: skip
@@ -578,7 +578,7 @@ def two_markets(monkeypatch: pytest.MonkeyPatch) -> None:
     """One market to choose on, one to report on, trained for an instant."""
     monkeypatch.setattr(defaults, "CHOSEN_ON", ("CLSK",))
     monkeypatch.setattr(defaults, "REPORTED_ON", ("AAA",))
-    monkeypatch.setattr(defaults, "START", defaults.START | TINY_SETTINGS)
+    monkeypatch.setattr(defaults, "START", defaults.START | TINY_RUN)
 
 
 def test_defaults_scores_members_and_ensembles_and_keeps_finished_cells(
