@@ -60,7 +60,7 @@ def run(args: Sequence[str], console: Console) -> int:
     }
     if not args or args[0] in ("-h", "--help"):
         console.print("usage: jtf runs list|show|rm [OPTIONS]; jtf runs VERB --help lists the options.", soft_wrap=True)
-        return 0
+        raise SystemExit(0)
     if args[0] not in verbs:
         raise UserError(f"{args[0]!r} is not a verb of jtf runs; known are {', '.join(verbs)}.")
     verbs[args[0]](args[1:])

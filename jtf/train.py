@@ -52,7 +52,8 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
             for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                if signal.getsignal(signum) is not signal.SIG_IGN:  # Under nohup a closed terminal is nothing.
+                # Under nohup a closed terminal is nothing; Ctrl-C a shell ignores for whatever runs behind.
+                if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:
                     self._previous[signum] = signal.signal(signum, self._handle)
         return self
 
