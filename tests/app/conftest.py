@@ -14,7 +14,7 @@ TINY = [
     "--window", "8", "--ppo.total-steps", "2048", "--ppo.num-envs", "8", "--ppo.num-steps", "64",
     "--ppo.hidden-sizes", "16", "--ppo.update-epochs", "4", "--ppo.minibatch-size", "256",
     "--ppo.validation-interval", "2", "--ppo.first-layer", "gather", "--ppo.learning-rate", "0.01",
-    "--env.episode-bars", "64", "--env.fee", "0", "--standardise", "bar", "--cost-warmup", "0", "--no-report",
+    "--env.episode-bars", "64", "--env.fee", "0", "--no-report",
 ]  # fmt: skip
 """Flags of a run of four updates that ends with a policy that trades; the test adds --symbol, --data and --out."""
 

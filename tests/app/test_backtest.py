@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import jtf
-from jtf import backtest
+from jtf import backtest, train
 from jtf.errors import UserError
 from jtf.models.policy_file import FILE_NAME, load_policy
 from jtf.results.run_directory import read_summary
@@ -33,7 +33,11 @@ def test_baselines_equal_the_summarys(trained_run):
     assert result(trained_run, "again")["baselines"]["test"] == read_summary(trained_run)["baselines"]["test"]
 
 
-def test_trades_are_a_table_with_times_and_profits(trained_run):
+def test_trades_are_a_table_with_times_and_profits(tiny_args, tmp_path):
+    # These two settings make the tiny policy trade.
+    flags = ["--standardise", "bar", "--cost-warmup", "0", "--out", str(tmp_path)]
+    assert train.main([*tiny_args, *flags]) == 0
+    (trained_run,) = (tmp_path / "AAAUSDT").iterdir()
     assert backtest.main(["--run", str(trained_run), "--segment", "train"]) == 0
     with (trained_run / "backtests" / "train" / "trades.csv").open() as file:
         rows = list(csv.DictReader(file))
