@@ -172,7 +172,7 @@ class RunConfig:
 
 
 RESUMABLE_CHANGES = ("data", "out", "report", "resume", "continue_from", "config", "compile_cache")
-"""Flags that may differ on --resume: where things lie (data are compared by hash)."""
+"""Settings that may differ on --resume: where things lie (data are compared by hash), and what decides no number."""
 LENGTH_FLAGS = {"--mode", "--total-steps", "--ppo.total-steps"}
 """Flags that make a run of stored settings another length, so that what follows from the length is chosen anew."""
 PATHS = ("data", "out", "config", "resume", "continue_from")

@@ -178,6 +178,8 @@ def refuse_resume(task: Task, directory: Path) -> None:
     if (directory / SUMMARY).is_file() and read_summary(directory)["status"] == "finished":
         raise UserError(f"--resume {directory} has finished; lengthen it with --continue, or start a new run.")
     stored = read_config(directory)
+    if "config_sha256" not in stored:
+        raise UserError(f"--resume {directory} was begun by another version of jtf; start a new run with --config.")
     if stored["config_sha256"] != config_sha256(stored["config"]):
         raise UserError(f"--resume {directory} has an edited {CONFIG}; restore it, or start a new run with --config.")
     if stored["data"]["sha256"] != task.data_sha256:

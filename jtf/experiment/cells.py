@@ -9,13 +9,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jtf.config import RunConfig, config_to_dict
+from jtf.config import RESUMABLE_CHANGES, RunConfig, config_to_dict
 from jtf.splits import Fold
 from jtf.task import SymbolData, resolve_learner
 from jtf_env.versions import ENV_VERSION, FEATURES_VERSION
 
-PLACES = ("data", "out", "report", "config", "resume", "continue_from", "compile_cache", "split")
-"""Settings that decide nothing in a cell: where things lie, what is drawn, the shares that its fold stands in for."""
+UNDECIDING = (*RESUMABLE_CHANGES, "split")
+"""Settings that decide nothing in a cell: what may differ on a resume, and the shares that its fold stands in for."""
 KEY_LENGTH = 16
 
 
@@ -45,7 +45,7 @@ class Cell:
             "data": self.data_sha256,
             "fold": asdict(self.fold),
             "lengths": self.lengths,
-            "settings": {name: value for name, value in config_to_dict(self.config).items() if name not in PLACES},
+            "settings": {name: value for name, value in config_to_dict(self.config).items() if name not in UNDECIDING},
             "versions": versions(),
         }
         text = json.dumps(record, sort_keys=True)

@@ -96,11 +96,8 @@ def clear(directory: Path) -> None:
     if not directory.exists():
         return
     with run_lock(directory):
-        for path in directory.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != LOCK:
-                path.unlink()
+        for path in (path for path in directory.iterdir() if path.name != LOCK):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def is_finished(directory: Path) -> bool:

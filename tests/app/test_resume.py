@@ -179,6 +179,15 @@ def test_a_config_file_whose_settings_were_edited_is_not_resumed(copy_of_stopped
     assert "has an edited config.json" in capsys.readouterr().err
 
 
+def test_a_run_begun_by_a_version_without_that_hash_is_one_sentence(copy_of_stopped, capsys):
+    path = copy_of_stopped / "config.json"
+    content = json.loads(path.read_text())
+    del content["config_sha256"]
+    path.write_text(json.dumps(content))
+    assert train.main(["--resume", str(copy_of_stopped)]) == 2
+    assert "was begun by another version of jtf" in capsys.readouterr().err
+
+
 def test_a_signal_that_was_ignored_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -1,12 +1,16 @@
 """Walk-forward folds: what lies where, for any length of history."""
 
 import itertools
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jtf.config import parse_config
 from jtf.errors import UserError
+from jtf.experiment.cells import Cell
 from jtf.splits import SplitConfig, walk_forward
 
 pytestmark = pytest.mark.quick
@@ -67,3 +71,14 @@ def test_a_history_too_short_says_how_many_bars_are_needed_and_that_many_are_eno
 def test_one_fold_is_refused():
     with pytest.raises(UserError, match="--folds 1 must be at least 2"):
         folds(5_000, 1)
+
+
+def test_the_key_of_a_cell_depends_on_what_decides_its_result_and_on_nothing_else():
+    config = parse_config(["--symbol", "SPY"])
+    cell = Cell(config, folds(5_000, 3)[0], 0, (100, 100), "hash of bars")
+    same = replace(config, report=False, compile_cache=False, out=Path("elsewhere"))
+    assert replace(cell, config=same, fold_index=2).key == cell.key
+    others = [replace(config, seed=1), replace(config, members=2), replace(config, ppo=replace(config.ppo, gamma=0.9))]
+    keys = {replace(cell, config=other).key for other in others}
+    keys |= {replace(cell, fold=folds(5_000, 3)[1]).key, replace(cell, data_sha256="other").key}
+    assert len(keys | {cell.key}) == 6
