@@ -19,7 +19,7 @@ from jtf.experiment.stitched import STITCHED
 from jtf.flags import parse_flags
 from jtf.results.catalogue import entry_at
 from jtf.results.luck import Interval, bootstrap_values, percentile_interval
-from jtf.results.metrics import annualisation, bar_returns
+from jtf.results.metrics import bar_returns, max_drawdown, sharpe
 from jtf.results.results import read_result
 from jtf.results.run_directory import read_summary, write_json
 
@@ -152,14 +152,17 @@ def growth(returns: np.ndarray, bars_per_year: float) -> float:
 
 def ratio(returns: np.ndarray, bars_per_year: float) -> float:
     """Return the annualised Sharpe ratio; 0 where nothing moves."""
-    deviation = returns.std(ddof=1)
-    return float(returns.mean() / deviation * annualisation(bars_per_year)) if deviation > 0 else 0.0
+    return sharpe(equity_of(returns), bars_per_year) or 0.0
 
 
 def drawdown(returns: np.ndarray) -> float:
     """Return the deepest fall from a peak, as a fraction of it."""
-    equity = np.cumprod(np.append(1.0, 1.0 + returns))
-    return float(np.max(1.0 - equity / np.maximum.accumulate(equity)))
+    return max_drawdown(equity_of(returns))
+
+
+def equity_of(returns: np.ndarray) -> np.ndarray:
+    """Return the equity ``[N + 1]`` of ``returns [N]``, 1 at the start."""
+    return np.cumprod(np.append(1.0, 1.0 + returns))
 
 
 def _difference(

@@ -40,7 +40,7 @@ def put_together(
     curves = table.reset_index(drop=True)
     columns = [name for name in map(str, curves) if name not in ("time", "group")]
     curves[columns] = chained(curves, columns, "group")
-    return Paths(curves, {name: curve_metrics(curves[name].to_numpy(), bars_per_year) for name in columns})
+    return Paths(curves, curve_metrics(curves, columns, "group", bars_per_year))
 
 
 def _group(

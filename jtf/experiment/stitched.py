@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jtf.results.metrics import max_drawdown, sharpe, total_return
+from jtf.results.luck import share_above
+from jtf.results.metrics import bar_returns, max_drawdown, sharpe, total_return
 from jtf.results.results import RunResult
 from jtf.results.tables import MEMBER_EQUITY
 
@@ -38,8 +39,8 @@ class Stitched:
     """Share of the folds whose test return is above that of buying and holding."""
     folds_with_profit: float
     """Share of the folds with a test return above 0."""
-    sharpe_decay: float | None
-    """Mean over the folds of the test Sharpe ratio less the training one; None where one is undefined."""
+    sharpe_gap: float | None
+    """Mean over the folds of the training Sharpe ratio less the test one; None where one is undefined."""
 
 
 def stitch(results: Sequence[RunResult], bars_per_year: float) -> Stitched:
@@ -49,17 +50,17 @@ def stitch(results: Sequence[RunResult], bars_per_year: float) -> Stitched:
     curves[columns] = chained(curves, columns, "fold")
     tests = [result.metrics["test"] for result in results]
     held = [result.baselines["test"]["buy_and_hold"].total_return for result in results]
-    decays = [
-        test.sharpe - result.metrics["train"].sharpe
+    gaps = [
+        result.metrics["train"].sharpe - test.sharpe
         for test, result in zip(tests, results, strict=True)
         if test.sharpe is not None and result.metrics["train"].sharpe is not None
     ]
     return Stitched(
         curves=curves,
-        metrics={name: curve_metrics(curves[name].to_numpy(), bars_per_year) for name in columns},
-        folds_above_holding=float(np.mean([a.total_return > b for a, b in zip(tests, held, strict=True)])),
+        metrics=curve_metrics(curves, columns, "fold", bars_per_year),
+        folds_above_holding=share_above([test.total_return for test in tests], held),
         folds_with_profit=float(np.mean([test.total_return > 0 for test in tests])),
-        sharpe_decay=float(np.mean(decays)) if len(decays) == len(results) else None,
+        sharpe_gap=float(np.mean(gaps)) if len(gaps) == len(results) else None,
     )
 
 
@@ -77,9 +78,17 @@ def chained(curves: pd.DataFrame, columns: Sequence[str], by: str) -> pd.DataFra
     return pd.concat(parts)
 
 
-def curve_metrics(equity: np.ndarray, bars_per_year: float) -> CurveMetrics:
-    """Return the metrics of an equity curve ``[N + 1]``."""
-    return CurveMetrics(total_return(equity), sharpe(equity, bars_per_year), max_drawdown(equity))
+def curve_metrics(
+    curves: pd.DataFrame, columns: Sequence[str], by: str, bars_per_year: float
+) -> dict[str, CurveMetrics]:
+    """Return the metrics of chained equity `columns`. Nothing is held between two parts, so that is no return."""
+    inside = curves[by].to_numpy()[1:] == curves[by].to_numpy()[:-1]
+
+    def measured(name: str) -> CurveMetrics:
+        equity = np.cumprod(np.append(1.0, 1.0 + bar_returns(curves[name].to_numpy())[inside]))
+        return CurveMetrics(total_return(equity), sharpe(equity, bars_per_year), max_drawdown(equity))
+
+    return {name: measured(name) for name in columns}
 
 
 def stitched_record(stitched: Stitched) -> dict[str, Any]:
@@ -88,7 +97,7 @@ def stitched_record(stitched: Stitched) -> dict[str, Any]:
         "metrics": {name: asdict(metrics) for name, metrics in stitched.metrics.items()},
         "folds_above_holding": stitched.folds_above_holding,
         "folds_with_profit": stitched.folds_with_profit,
-        "sharpe_decay": stitched.sharpe_decay,
+        "sharpe_gap": stitched.sharpe_gap,
     }
 
 

@@ -32,7 +32,7 @@ def print_walkforward(console: Console, summary: Mapping[str, Any]) -> None:
     for line in (
         f"folds with a profit: {stitched['folds_with_profit']:.0%}; above buying and holding: "
         f"{stitched['folds_above_holding']:.0%}",
-        f"test Sharpe less training Sharpe, mean of the folds: {number(stitched['sharpe_decay'], '+.2f')}",
+        f"training Sharpe less test Sharpe, mean of the folds: {number(stitched['sharpe_gap'], '+.2f')}",
     ):
         console.print(f"  {line}", highlight=False, soft_wrap=True)
 

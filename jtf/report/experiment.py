@@ -70,7 +70,7 @@ def _walkforward(directory: Path, summary: Mapping[str, Any]) -> tuple[dict[str,
         tile("num_trades", test["num_trades"]),
         _share("folds_with_profit", "folds with a profit", stitched["folds_with_profit"]),
         _share("folds_above_holding", "folds above holding", stitched["folds_above_holding"]),
-        _plain("sharpe_decay", "test Sharpe less training Sharpe", stitched["sharpe_decay"], "mean of the folds"),
+        _plain("sharpe_gap", "training Sharpe less test Sharpe", stitched["sharpe_gap"], "mean of the folds"),
         _plain("deflated_sharpe", "deflated Sharpe ratio", summary["luck"]["deflated_sharpe"], _trials(summary)),
     ]
     content = {

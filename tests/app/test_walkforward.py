@@ -82,6 +82,13 @@ def test_a_cell_counts_no_other_trial(finished):
     assert {jtf.read_result(part["run"]).luck.num_trials for part in summary["folds"]} == {1}
 
 
+def test_the_stitched_curve_and_the_folds_as_one_record_say_the_same(finished):
+    summary = json.loads((only(finished / "walkforward") / "summary.json").read_text())
+    stitched, judged = summary["stitched"]["metrics"]["equity"], summary["metrics"]["test"]
+    for name in ("total_return", "sharpe", "max_drawdown"):
+        assert stitched[name] == pytest.approx(judged[name], rel=1e-9, abs=1e-12)
+
+
 def test_a_bar_is_tested_in_one_fold_and_none_before_it_was_trained_or_selected_on(finished):
     summary = json.loads((only(finished / "walkforward") / "summary.json").read_text())
     ends = [(part["segments"]["validation"]["end"], part["segments"]["test"]["start"]) for part in summary["folds"]]
