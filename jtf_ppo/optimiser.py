@@ -48,14 +48,15 @@ def per_dense_row(gradient: Any, window: int) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, leaf: leaf / _copies(path, window), gradient)
 
 
-def dense_norm(gradient: Any, window: int) -> Array:
-    """Global norm of the gradient of the *dense* network.
+def dense_norm(rows: Any, packed: Any, window: int) -> Array:
+    """Global norm of the gradient of the *dense* network from `rows`, its `per_dense_row`.
+
+    `packed` holds the same numbers, as a tree or as one array.
 
     The gradient of a context row is `window` times that of each of the `window` dense rows it stands for, so its
     square counts ``1 / window`` times; a dense network trained beside this one is clipped by the same factor.
     """
-    rows = per_dense_row(gradient, window)
-    return jnp.sqrt(_square(rows) + _more_copies(rows, window))
+    return jnp.sqrt(_square(packed) + _more_copies(rows, window))
 
 
 def _square(tree: Any) -> Array:
@@ -96,7 +97,7 @@ def apply_gradient(
     """
     rows = per_dense_row(gradient, window)
     packed = pack(rows)
-    norm = jnp.sqrt(_square(packed) + _more_copies(rows, window))
+    norm = dense_norm(rows, packed, window)
     finite = jnp.isfinite(norm) & jnp.isfinite(loss)
     scale = jnp.minimum(1.0, max_grad_norm / jnp.maximum(norm, 1e-12))
     updates, new_state = optimiser.update(jax.tree.map(lambda g: g * scale, packed), opt_state, params)

@@ -10,14 +10,15 @@ from jtf.results.run_directory import SUMMARY, read_summary
 def trial_sharpes(own: Path, symbol: str) -> list[float]:
     """Return the annualised out-of-sample Sharpe ratio of every other trial of `symbol`, in order of their paths.
 
-    `own` is the run, or the experiment, that asks; trials are the finished runs and walk-forwards under the same folder
-    of runs. An undefined ratio counts as 0. A cell is part of a trial and has no others: what it says must not depend
-    on what else lies on disk.
+    `own` is the run, or the experiment, that asks; trials are the finished runs, walk-forwards and evaluations under
+    the same folder of runs. An undefined ratio counts as 0. A cell is part of a trial and has no others: what it says
+    must not depend on what else lies on disk.
     """
     out = own.parent.parent
     if out.name == "cells":
         return []
-    paths = [*out.glob(f"{symbol.replace('/', '')}/*/{SUMMARY}"), *out.glob(f"walkforward/*/{SUMMARY}")]
+    patterns = (symbol.replace("/", ""), "walkforward", "evaluate")
+    paths = [path for pattern in patterns for path in out.glob(f"{pattern}/*/{SUMMARY}")]
     found = [_sharpe(path.parent, symbol) for path in sorted(paths) if path.parent != own]
     return [sharpe for sharpe in found if sharpe is not None]
 
@@ -28,7 +29,8 @@ def _sharpe(directory: Path, symbol: str) -> float | None:
         summary = read_summary(directory)
     except UserError:
         return None
-    if summary["status"] != "finished" or summary.get("symbol") != symbol:
+    # An evaluation has a record a symbol.
+    records: dict[str, Any] = summary.get("symbols") or {summary.get("symbol"): summary}
+    if summary["status"] != "finished" or symbol not in records:
         return None
-    metrics: dict[str, Any] = summary["metrics"]
-    return metrics["test"]["sharpe"] or 0.0
+    return records[symbol]["metrics"]["test"]["sharpe"] or 0.0

@@ -125,3 +125,10 @@ def test_trials_are_the_other_finished_runs_and_walk_forwards_of_the_symbol(tmp_
 def test_what_a_cell_says_depends_on_nothing_else_on_disk(tmp_path):
     write(tmp_path / "cells" / "ABC" / "other", metrics=measured(1.0))
     assert trial_sharpes(tmp_path / "cells" / "ABC" / "own", "AB/C") == []
+
+
+def test_an_evaluation_is_a_trial_of_each_of_its_symbols(tmp_path):
+    both = {"AB/C": {"metrics": measured(3.0)}, "XYZ": {"metrics": measured(4.0)}}
+    write(tmp_path / "evaluate" / "2-symbols", symbol=None, symbols=both)
+    own = tmp_path / "ABC" / "1"
+    assert [trial_sharpes(own, symbol) for symbol in ("AB/C", "XYZ", "Q")] == [[3.0], [4.0], []]

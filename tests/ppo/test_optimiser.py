@@ -12,7 +12,7 @@ import pytest
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.hyper import make_hyper
 from jtf_ppo.learner import make_learner
-from jtf_ppo.optimiser import ADAM_EPS, apply_gradient, dense_norm, make_optimiser
+from jtf_ppo.optimiser import ADAM_EPS, apply_gradient, dense_norm, make_optimiser, per_dense_row
 from jtf_ppo.schedules import learning_rate
 from tests.ppo.toy import (
     WINDOW,
@@ -73,7 +73,8 @@ def step(params, gradient, config=CONFIG, loss=1.0, max_norm=0.5, optimiser=None
 def test_a_context_row_counts_once_per_window_row_in_the_norm():
     # Dense rows of a context row of gradient 8 over window 4: four rows of 2, so squares 4 * 4 = 16 = 8^2 / 4.
     gradient = {"first": {"context_kernel": jnp.asarray([[8.0]]), "kernel": jnp.asarray([[[3.0]]])}}
-    assert float(dense_norm(gradient, 4)) == pytest.approx(5.0)
+    rows = per_dense_row(gradient, 4)
+    assert float(dense_norm(rows, rows, 4)) == pytest.approx(5.0)
 
 
 def test_the_clip_scales_the_whole_gradient_to_the_norm():
