@@ -23,6 +23,8 @@ FILE_SYSTEM_STATUS = re.compile(r"[A-Z_]{5,}: ")
 """How TensorStore's errors about files begin, e.g. ``RESOURCE_EXHAUSTED: ``; any other ValueError is a bug."""
 OVERHEAD = 2**20
 """Bytes a checkpoint may take beside its arrays."""
+DIGESTS = "sha256.json"
+"""File of a checkpoint with the SHA-256 of every other one, by relative path."""
 STAGING, REMOVED = "staging", ".removed"
 """Folder in which a checkpoint is written before it gets its name, and the suffix of one that loses it."""
 
@@ -58,13 +60,13 @@ class CheckpointStore:
         A checkpoint of the same step is replaced, and later ones are removed: a resumed run writes them again.
         """
         record = {"identity": self.identity, "host": host, "arrays": _describe(state), "arrays_sha256": _sha256(state)}
-        record["record_sha256"] = _record_sha256(record)
         items = ocp.args.Composite(state=ocp.args.StandardSave(_without_empty(state)), record=ocp.args.JsonSave(record))
         try:
             self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + OVERHEAD)
             self._clear_leftovers()
             with _manager(self.directory / STAGING, create=True) as manager:
                 manager.save(step, args=items)
+            _write_digests(self.directory / STAGING / str(step))
             self._commit(step)
         except (OSError, ValueError) as error:
             if isinstance(error, ValueError) and not FILE_SYSTEM_STATUS.match(str(error)):
@@ -95,14 +97,13 @@ class CheckpointStore:
 
     def record(self, step: int) -> dict[str, Any]:
         """Read and check the JSON record of a checkpoint: ``identity`` and ``host``."""
+        self._check_files(step)
         try:
             with _manager(self.directory, create=False) as manager:
                 record = manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore())).record
-            found, identity = record.pop("record_sha256"), record["identity"]
+            identity = record["identity"]
         except Exception as error:  # As above; a foreign folder fails here too.
             raise self._damaged(step, _first_line(error)) from error
-        if found != _record_sha256(record):
-            raise self._damaged(step, "its record does not match its checksum")
         for name, value in self.identity.items():
             if identity.get(name) != value:
                 raise CheckpointError(
@@ -110,6 +111,19 @@ class CheckpointStore:
                     f"resume it with the {name} it was made with."
                 )
         return record
+
+    def _check_files(self, step: int) -> None:
+        """Hold every file against its checksum before Orbax opens one.
+
+        TensorStore prints tracebacks from its own threads where a file it reads is damaged.
+        """
+        try:
+            digests = json.loads((self.path(step) / DIGESTS).read_text())
+            damaged = [name for name, digest in digests.items() if _file_sha256(self.path(step) / name) != digest]
+        except (OSError, ValueError, AttributeError) as error:
+            raise self._damaged(step, _first_line(error)) from error
+        if damaged:
+            raise self._damaged(step, f"its file {damaged[0]} is missing or does not match its checksum")
 
     def _commit(self, step: int) -> None:
         """Give a whole checkpoint its name; remove what it replaces, what came after it and what is too old."""
@@ -201,9 +215,19 @@ def _sha256(tree: Any) -> str:
     return digest.hexdigest()
 
 
-def _record_sha256(record: dict[str, Any]) -> str:
-    """SHA-256 of a record as JSON; the round trip gives the record that was written and the one read one form."""
-    return hashlib.sha256(json.dumps(json.loads(json.dumps(record)), sort_keys=True).encode()).hexdigest()
+def _write_digests(folder: Path) -> None:
+    """List the SHA-256 of every file of a checkpoint in the file `DIGESTS` beside them."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    digests = {str(path.relative_to(folder)): _file_sha256(path) for path in files}
+    (folder / DIGESTS).write_text(json.dumps(digests, indent=1))
+
+
+def _file_sha256(path: Path) -> str | None:
+    """SHA-256 of a file; None where there is none."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _first_line(error: Exception) -> str:

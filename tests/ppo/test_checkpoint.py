@@ -43,12 +43,14 @@ def test_a_store_holds_nothing_but_its_checkpoints(saved):
     assert sorted(path.name for path in saved.iterdir()) == ["3", "4"]
 
 
-FILES = ("state", "record")
+FILES = ("state", "record", "sha256.json")
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(part=st.sampled_from(FILES), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_a_flipped_bit_is_refused_or_changes_nothing(saved, tmp_path_factory, part, place, bit):
+def test_a_flipped_bit_is_refused_in_one_sentence_and_nothing_else_is_said(
+    saved, tmp_path_factory, capfd, part, place, bit
+):
     directory = Path(shutil.copytree(saved, tmp_path_factory.mktemp("flipped") / "store"))
     flip(directory / "4" / part, place, bit)
     try:
@@ -58,11 +60,12 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(saved, tmp_path_factory, pa
         assert "delete that folder to go on from the one before it" in str(error)
     else:
         assert equal(state, STATE) and str(host) == str(HOST)
+    assert "Traceback" not in capfd.readouterr().err  # TensorStore's threads print their own
 
 
 def flip(folder: Path, place: float, bit: int) -> None:
     """Flip one bit of the bytes under `folder`, all files laid end to end."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in (folder, *folder.rglob("*")) if path.is_file())
     at = int(place * sum(path.stat().st_size for path in files))
     for path in files:
         content = bytearray(path.read_bytes())
@@ -73,12 +76,12 @@ def flip(folder: Path, place: float, bit: int) -> None:
         at -= len(content)
 
 
-@pytest.mark.parametrize("swapped", FILES)
+@pytest.mark.parametrize("swapped", ["state", "record"])
 def test_arrays_that_are_whole_but_not_those_of_the_record_are_refused(saved, tmp_path, swapped):
     directory = Path(shutil.copytree(saved, tmp_path / "store"))
     shutil.rmtree(directory / "4" / swapped)
     shutil.copytree(directory / "3" / swapped, directory / "4" / swapped)
-    with pytest.raises(CheckpointError, match="its arrays do not match their checksum"):
+    with pytest.raises(CheckpointError, match=rf"its file {swapped}/\S+ is missing or does not match"):
         CheckpointStore(directory).load(4, STATE)
 
 
@@ -87,7 +90,7 @@ def test_a_changed_host_value_is_refused(saved, tmp_path):
     (record,) = (path for path in (directory / "4" / "record").iterdir() if "0.25" in path.read_text())
     text = record.read_text()
     record.write_text(text.replace("0.25", "0.75"))
-    with pytest.raises(CheckpointError, match="its record does not match its checksum"):
+    with pytest.raises(CheckpointError, match=r"its file record/\S+ is missing or does not match its checksum"):
         CheckpointStore(directory).record(4)
 
 
