@@ -132,7 +132,8 @@ class RunConfig:
     mode: Mode = "smoke"
     """How long to train, --ppo.total-steps in one word: 200k, 10M, 50M, 100M, 200M or 500M environment steps."""
     layout: str = DEFAULT_LAYOUT
-    """Observation layout: v5.6.0 (58 columns, with hourly context) or v5.5.0 (51, without)."""
+    """Observation layout: v5.6.0 (58 columns, with hourly context), v5.5.0 (51, without), v2.3.0 (53, older), or with
+    columns of the account v2.4.0 (56), v2.7.0 (59), v5.3.0 (65)."""
     seed: int = 0
     """Seed of everything random. Same command, same seed, same device: same parameters."""
     members: int = 1

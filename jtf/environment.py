@@ -67,7 +67,7 @@ def make_environment(market: Market, cost_warmup: float = 0.0) -> Environment:
         first_row=market.first_bar,
         num_features=len(layout.bar_columns),
         num_context=len(layout.context_columns),
-        num_account=len(layout.columns_from("state")),
+        num_account=len(layout.state_columns),
         schedule=CostWarmup(cost_warmup) if cost_warmup else None,
     )
 

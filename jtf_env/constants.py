@@ -26,6 +26,8 @@ GARMAN_KLASS_CLOSE = 2.0 * math.log(2.0) - 1.0
 """Weight of ``ln(p/o)^2`` in the variance of Garman and Klass (1980); that of ``ln(h/l)^2`` is 1/2."""
 MOMENTUM_BARS = 10
 RSI_PERIOD = 14
+VOLUME_WINDOW = 100
+"""base7."""
 
 # extended14, the periods of TA-Lib's functions
 
@@ -68,6 +70,16 @@ STATISTIC_CLIP = 4.0
 
 TREND_HOURS = 4
 RISING_HOURS = 4
+
+# intraday4
+
+EDGE_MINUTES = 60
+"""Minutes after the open, and before the close, that count as the first and the last hour."""
+
+# regime_bars3
+
+REGIME_BARS = 100
+"""Bars since a change of state are counted up to this many, and divided by it."""
 
 # orders and rewards
 

@@ -222,11 +222,13 @@ def autoreset_step(
 
 
 def observe(market: Market, state: EnvState, params: EnvParams) -> jax.Array:
-    """Return the observation ``[W, F + C + E]`` at the state's bar, oldest row first.
+    """Return the observation ``[W, F + C + E]`` at the state's bar, oldest row first, columns in the layout's order.
 
     The `C` context columns and the `E` account columns (`account_columns`) are the same in every row.
     """
     features = jax.lax.dynamic_slice_in_dim(market.features, state.bar - (market.window - 1), market.window)
     account = account_columns(state, market.layout, params).astype(features.dtype)
     constant = jnp.concatenate([_read(market.context, state.bar), account])
-    return jnp.concatenate([features, jnp.broadcast_to(constant, (market.window, constant.shape[0]))], axis=1)
+    built = jnp.concatenate([features, jnp.broadcast_to(constant, (market.window, constant.shape[0]))], axis=1)
+    order = market.layout.observation_order
+    return built if order == tuple(range(len(order))) else built[:, jnp.array(order)]

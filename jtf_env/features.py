@@ -18,7 +18,7 @@ from jtf_env import indicators as ind
 from jtf_env.bars import Bars
 from jtf_env.hourly import hourly_context
 from jtf_env.layouts import GROUPS, Group, HourVisibility
-from jtf_env.regimes import filter_posteriors, reversal, statistics
+from jtf_env.regimes import filter_posteriors, reversal, state_age, statistics
 from jtf_env.sessions import compute_hourly_window_indices
 
 
@@ -33,6 +33,8 @@ class BarInputs(NamedTuple):
     """``[T]`` float64, USD."""
     close: Array
     """``[T]`` float64, USD."""
+    volume: Array
+    """``[T]`` float64, units."""
     hour: Array
     """``[T]`` hour of day at bar start, minutes as a fraction, exchange-local clock, 0 .. 24."""
     weekday: Array
@@ -43,6 +45,8 @@ class BarInputs(NamedTuple):
     """``[T]`` minutes from the scheduled session open to bar end."""
     session_length: Array
     """``[T]`` scheduled minutes of the session."""
+    to_close: Array
+    """``[T]`` minutes from bar start to the scheduled session close."""
     hour_elapsed: Array
     """``[T]`` minutes of the clock hour elapsed at bar end, 1 .. 60."""
     hour_start: Array
@@ -64,11 +68,13 @@ def bar_inputs(bars: Bars, hour_visibility: HourVisibility = "previous") -> BarI
         "high": bars.high,
         "low": bars.low,
         "close": bars.close,
+        "volume": bars.volume,
         "hour": local.hour.to_numpy(np.float64) + local.minute.to_numpy(np.float64) / 60.0,
         "weekday": local.day_of_week.to_numpy(np.float64),
         "month": local.month.to_numpy(np.float64) - 1.0,
         "session_elapsed": np.asarray((end - bars.session_open) / minute),
         "session_length": np.asarray((bars.session_close - bars.session_open) / minute),
+        "to_close": np.asarray((bars.session_close - bars.timestamps) / minute),
         "hour_elapsed": bars.timestamps.minute.to_numpy(np.float64) + bars.bar_minutes,
         "hour_start": start,
         "hour_stop": stop,
@@ -111,11 +117,30 @@ def base6(x: BarInputs) -> tuple[Array, ...]:
     )
 
 
+def base7(x: BarInputs) -> tuple[Array, ...]:
+    """base6, and the volume against its 100-bar mean (logarithm, one unit added to both)."""
+    volume_proxy = jnp.log((x.volume + 1.0) / (ind.rolling_mean(x.volume, const.VOLUME_WINDOW) + 1.0))
+    return (*base6(x), volume_proxy)
+
+
+def intraday4(x: BarInputs) -> tuple[Array, ...]:
+    """Share of the session elapsed at bar end, share left, whether the bar is in its first or its last hour."""
+    elapsed = session_elapsed(x)
+    first = (x.session_elapsed > 0.0) & (x.session_elapsed <= const.EDGE_MINUTES)
+    last = (x.to_close > 0.0) & (x.to_close <= const.EDGE_MINUTES)
+    return elapsed, 1.0 - elapsed, first.astype(elapsed.dtype), last.astype(elapsed.dtype)
+
+
+def session_elapsed(x: BarInputs) -> Array:
+    """Return the elapsed share of the session at bar end, within 0 and 1."""
+    return jnp.clip(x.session_elapsed / x.session_length, 0.0, 1.0)
+
+
 def temporal7(x: BarInputs) -> tuple[Array, ...]:
     """Sine and cosine of hour of day, day of week and month; elapsed share of the session at bar end."""
     cycles = [2.0 * jnp.pi * share for share in (x.hour / 24.0, x.weekday / 7.0, x.month / 12.0)]
     waves = [wave(cycle) for cycle in cycles for wave in (jnp.sin, jnp.cos)]
-    return (*waves, jnp.clip(x.session_elapsed / x.session_length, 0.0, 1.0))
+    return (*waves, session_elapsed(x))
 
 
 def _posteriors(x: BarInputs) -> Array:
@@ -132,6 +157,11 @@ def reversal3(x: BarInputs) -> tuple[Array, ...]:
     """Turn up, continue, turn down: the trend filter against the momentum filter (`regimes.reversal`)."""
     _, trend, momentum, _ = _posteriors(x).swapaxes(0, 1)
     return reversal(trend, momentum)
+
+
+def regime_bars3(x: BarInputs) -> tuple[Array, ...]:
+    """Bars since the most likely state of the volatility, trend and momentum filters changed (`regimes.state_age`)."""
+    return tuple(state_age(posteriors) for posteriors in _posteriors(x).swapaxes(0, 1)[:3])
 
 
 def extended14(x: BarInputs) -> tuple[Array, ...]:
@@ -181,11 +211,14 @@ def hourly_context7(x: BarInputs, bars_per_hour: int) -> tuple[Array, ...]:
 
 BAR_GROUPS: dict[str, Callable[[BarInputs], tuple[Array, ...]]] = {
     "base6": base6,
+    "base7": base7,
+    "intraday4": intraday4,
     "temporal7": temporal7,
     "markov12": markov12,
     "reversal3": reversal3,
     "extended14": extended14,
     "multi_window9": multi_window9,
+    "regime_bars3": regime_bars3,
 }
 
 

@@ -21,6 +21,13 @@ q_0 = 0):
 - markov12: s_i = 0 where a std in it is 0, and on every row `i < warmup`; the filter starts uniform before
   row 0, so cold rows feed it s = 0, and rows `i < warmup` show 1/3 all the same. reversal3 multiplies
   posteriors of the same bar, so its cold rows show 1/9, 2/9, 1/9.
+- volume_proxy is the logarithm of a quotient of volumes that are all at least 0, one unit added to each: where no
+  volume is known (all 0) it is 0.
+- regime_bars3 reads the filters of markov12 on every row. The most likely state is the first of equals; a filter
+  that has not moved since row 0 is at the cap, 1.
+- intraday4: session_elapsed repeats session_progress, session_left is the rest to 1. A bar is in the first hour if
+  it ends within 60 minutes after the scheduled open, in the last if it starts within 60 minutes before the scheduled
+  close; bars outside regular hours are in neither. Where trading never stops the session is the UTC day.
 - temporal7 is never cold: hour (hour + minute/60)/24, weekday (Monday 0)/7, month (month - 1)/12 at bar
   start in the exchange's zone, times 2 pi; session_progress is measured at bar end and clipped to [0, 1].
 - hourly_context7 is 0 per column where not valid or not warm (FEATURES.md); std as for returns; the first
@@ -137,14 +144,6 @@ GROUPS: dict[str, Group] = {
     )
 }  # fmt: skip
 
-BUILT_GROUPS = frozenset(
-    (
-        "base6", "temporal7", "markov12", "reversal3", "extended14", "multi_window9", "hourly_context7",
-        "account3", "position3",
-    )
-)  # fmt: skip
-"""Groups that have builders; the rest are declared so that old observation sizes are recognised exactly."""
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -177,6 +176,17 @@ class Layout:
     def context_columns(self) -> tuple[str, ...]:
         """Columns of ``Market.context [T, C]``, broadcast over the window."""
         return self.columns_from("context")
+
+    @property
+    def state_columns(self) -> tuple[str, ...]:
+        """Columns of the account ``[E]``, broadcast over the window."""
+        return self.columns_from("state")
+
+    @property
+    def observation_order(self) -> tuple[int, ...]:
+        """Where each column of the observation stands in ``bar_columns + context_columns + state_columns``."""
+        built = self.bar_columns + self.context_columns + self.state_columns
+        return tuple(built.index(column) for column in self.columns)
 
     @property
     def address_only(self) -> bool:
@@ -226,20 +236,13 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def get_layout(name: "str | Layout", hour_visibility: HourVisibility | None = None) -> Layout:
-    """Return the layout called `name`, ready to build; raise `LayoutError` naming the known ones.
+    """Return the layout called `name`; raise `LayoutError` naming the known ones.
 
     A `Layout` passes through. `hour_visibility` replaces the layout's own rule when given.
     """
     layout = LAYOUTS.get(name) if isinstance(name, str) else name
     if layout is None:
         raise LayoutError(f"layout {name!r} is unknown; known layouts are {', '.join(LAYOUTS)}.")
-    missing = [group.name for group in layout.groups if group.name not in BUILT_GROUPS]
-    if missing:
-        built = [known.name for known in LAYOUTS.values() if all(g.name in BUILT_GROUPS for g in known.groups)]
-        raise LayoutError(
-            f"layout {layout.name!r} is recognised but its groups {', '.join(missing)} have no builder; "
-            f"use {' or '.join(built)}."
-        )
     if hour_visibility is not None:
         if hour_visibility not in ("previous", "at_close"):
             raise LayoutError(f"hour_visibility {hour_visibility!r} is not 'previous' or 'at_close'.")

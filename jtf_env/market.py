@@ -93,7 +93,8 @@ def build_market(
     first_bar = layout.first_bar(window)
     with jax.enable_x64(True):
         inputs = bar_inputs(bars, layout.hour_visibility)
-        padded = _tables(inputs, layout.groups, 60 // bars.bar_minutes)
+        groups = tuple(group for group in layout.groups if group.source != "state")
+        padded = _tables(inputs, groups, 60 // bars.bar_minutes)
         tables = padded[0][: len(bars)], padded[1][: len(bars)]
         if scaler is not None:
             tables = _standardise(*tables, *_moments(scaler, layout))

@@ -88,3 +88,13 @@ def reversal(trend: Array, momentum: Array) -> tuple[Array, Array, Array]:
         trend_up * momentum_up + trend_down * momentum_down,
         trend_up * momentum_down,
     )
+
+
+def state_age(posteriors: Array) -> Array:
+    """Return ``[T]`` bars since the most likely state of ``posteriors [3, T]`` changed, / 100, at most 1."""
+    state = jnp.argmax(posteriors, axis=0)
+    row = jnp.arange(state.shape[0])
+    never = -const.REGIME_BARS
+    changed = jnp.concatenate([jnp.zeros(1, bool), state[1:] != state[:-1]])
+    last_change = lax.cummax(jnp.where(changed, row, never))
+    return jnp.minimum((row - last_change).astype(posteriors.dtype) / const.REGIME_BARS, 1.0)

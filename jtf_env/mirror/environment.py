@@ -189,10 +189,11 @@ def autoreset_step(
 
 
 def observe(market: Market, state: EnvState, params: EnvParams) -> np.ndarray:
-    """Return the observation ``[W, F + C + E]`` at the state's bar, oldest row first.
+    """Return the observation ``[W, F + C + E]`` at the state's bar, oldest row first, columns in the layout's order.
 
     The `C` context columns and the `E` account columns (`account_columns`) are the same in every row.
     """
     rows = market.features[state.bar - market.window + 1 : state.bar + 1]
     constant = np.hstack([market.context[state.bar], account_columns(state, market.layout, params)])
-    return np.hstack([rows, np.repeat(constant[None, :], market.window, axis=0)])
+    built = np.hstack([rows, np.repeat(constant[None, :], market.window, axis=0)])
+    return built[:, market.layout.observation_order]

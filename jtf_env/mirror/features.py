@@ -28,7 +28,7 @@ from jtf_env.mirror.indicators import (
     rsi,
     stochastic,
 )
-from jtf_env.mirror.regimes import filter_posteriors, regime_statistics, reversal_probabilities
+from jtf_env.mirror.regimes import filter_posteriors, regime_statistics, reversal_probabilities, state_age
 
 Columns = tuple[np.ndarray, ...]
 
@@ -61,6 +61,29 @@ def base6(bars: Bars) -> Columns:
     )
 
 
+def base7(bars: Bars) -> Columns:
+    """base6, and the logarithm of the volume against its mean over 100 bars, one unit added to both."""
+    mean = rolling_mean(bars.volume, const.VOLUME_WINDOW)
+    return (*base6(bars), np.log((bars.volume + 1.0) / (mean + 1.0)))
+
+
+def intraday4(bars: Bars) -> Columns:
+    """Share of the session elapsed at bar end, share left, whether the bar is in its first or its last hour."""
+    edge = pd.Timedelta(minutes=const.EDGE_MINUTES)
+    bar_end = bars.timestamps + pd.Timedelta(minutes=bars.bar_minutes)
+    first = (bars.session_open < bar_end) & (bar_end <= bars.session_open + edge)
+    last = (bars.session_close - edge <= bars.timestamps) & (bars.timestamps < bars.session_close)
+    elapsed = session_elapsed(bars)
+    return elapsed, 1.0 - elapsed, np.asarray(first, np.float64), np.asarray(last, np.float64)
+
+
+def session_elapsed(bars: Bars) -> np.ndarray:
+    """Return the elapsed share of the session at bar end, ``[T]`` within 0 and 1."""
+    bar_end = bars.timestamps + pd.Timedelta(minutes=bars.bar_minutes)
+    elapsed = (bar_end - bars.session_open) / (bars.session_close - bars.session_open)
+    return np.clip(elapsed.to_numpy(dtype=np.float64), 0.0, 1.0)
+
+
 def temporal7(bars: Bars) -> Columns:
     """Sine and cosine of hour, weekday and month on the exchange's clock, and the session's elapsed share."""
     local = bars.timestamps.tz_convert(bars.timezone)
@@ -70,9 +93,7 @@ def temporal7(bars: Bars) -> Columns:
         (local.month.to_numpy() - 1) / 12,
     )
     circles = [wave(2.0 * np.pi * share) for share in shares for wave in (np.sin, np.cos)]
-    bar_end = bars.timestamps + pd.Timedelta(minutes=bars.bar_minutes)
-    elapsed = (bar_end - bars.session_open) / (bars.session_close - bars.session_open)
-    return (*circles, np.clip(elapsed.to_numpy(dtype=np.float64), 0.0, 1.0))
+    return (*circles, session_elapsed(bars))
 
 
 def markov12(bars: Bars) -> Columns:
@@ -85,6 +106,12 @@ def reversal3(bars: Bars) -> Columns:
     """Turn up, continue, turn down: the trend filter against the momentum filter."""
     _, trend, momentum, _ = regime_statistics(bars.close, log_returns(bars.close))
     return tuple(reversal_probabilities(_posteriors(trend), _posteriors(momentum)).T)
+
+
+def regime_bars3(bars: Bars) -> Columns:
+    """Bars since the most likely state of the volatility, trend and momentum filters last changed."""
+    statistics = regime_statistics(bars.close, log_returns(bars.close))[:3]
+    return tuple(state_age(_posteriors(statistic)) for statistic in statistics)
 
 
 def extended14(bars: Bars) -> Columns:
@@ -132,5 +159,8 @@ def _posteriors(statistic: np.ndarray) -> np.ndarray:
 
 
 BUILDERS: dict[str, Callable[[Bars], Columns]] = {
-    builder.__name__: builder for builder in (base6, temporal7, markov12, reversal3, extended14, multi_window9)
-}
+    builder.__name__: builder
+    for builder in (
+        base6, base7, intraday4, temporal7, markov12, reversal3, extended14, multi_window9, regime_bars3,
+    )
+}  # fmt: skip

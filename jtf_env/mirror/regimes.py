@@ -50,3 +50,14 @@ def reversal_probabilities(trend: np.ndarray, momentum: np.ndarray) -> np.ndarra
     """
     joint = trend[:, :, None] * momentum[:, None, :]
     return np.stack([joint[:, 0, 2], joint[:, 2, 2] + joint[:, 0, 0], joint[:, 2, 0]], axis=1)
+
+
+def state_age(posteriors: np.ndarray) -> np.ndarray:
+    """Return ``[T]`` bars since the most likely state of ``posteriors [T, 3]`` changed, / 100, at most 1."""
+    age, before = const.REGIME_BARS, None
+    ages = []
+    for state in np.argmax(posteriors, axis=1).tolist():
+        age = 0 if before not in (None, state) else age + 1
+        before = state
+        ages.append(min(age, const.REGIME_BARS) / const.REGIME_BARS)
+    return np.array(ages)

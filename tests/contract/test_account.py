@@ -12,7 +12,7 @@ from jtf_env import environment, mirror
 from jtf_env.account import ACCOUNT_GROUPS, account_columns
 from jtf_env.actions import BUY_50, CLOSE, HOLD, SELL_25
 from jtf_env.adapters.gymnasium import TradingEnv
-from jtf_env.layouts import BUILT_GROUPS, GROUPS, Layout, get_layout
+from jtf_env.layouts import GROUPS, Layout, get_layout
 from jtf_env.market import build_market
 from jtf_env.mirror import account as mirror_account
 from jtf_env.mirror import environment as mirror_environment
@@ -104,6 +104,21 @@ def test_the_observation_ends_with_the_account_columns_in_every_row():
     np.testing.assert_allclose(observation, mirror_environment.observe(mirrored, other, FREE), 1e-5, 1e-6)
 
 
+def test_an_observation_has_all_columns_in_the_order_of_the_layout():
+    # As in v5.3.0, whose account stands before the last bar group.
+    turned = Layout("turned", tuple(GROUPS[name] for name in ("position3", "base6", "account3")))
+    straight, other = make_markets(random_prices(20, seed=2), layout=TOY)
+    state = play(straight, BUY_50, HOLD)
+    seen = environment.observe(straight, state, FREE)
+    expected = jnp.hstack([seen[:, 9:], seen[:, :9]])
+    np.testing.assert_array_equal(environment.observe(replace(straight, layout=turned), state, FREE), expected)
+    mirrored = mirror_environment.reset_at(START, other, FREE)
+    for action in (BUY_50, HOLD):
+        mirrored, _ = mirror_environment.step(mirrored, action, other, FREE)
+    found = mirror_environment.observe(replace(other, layout=turned), mirrored, FREE)
+    np.testing.assert_allclose(found, expected, 1e-5, 1e-6)
+
+
 def test_the_columns_follow_the_order_of_the_layout():
     turned = Layout("turned", tuple(GROUPS[name] for name in ("position3", "base6", "account3")))
     market, mirrored = make_markets(random_prices(20, seed=2), layout=TOY)
@@ -122,8 +137,8 @@ def test_a_layout_without_state_groups_has_no_account_columns():
     assert mirror.account_columns(mirror_environment.reset_at(START, mirrored, FREE), layout, FREE).shape == (0,)
 
 
-def test_every_built_state_group_has_a_builder_on_both_sides_that_makes_its_columns():
-    names = {name for name in BUILT_GROUPS if GROUPS[name].source == "state"}
+def test_every_state_group_has_a_builder_on_both_sides_that_makes_its_columns():
+    names = {name for name, group in GROUPS.items() if group.source == "state"}
     assert names == set(ACCOUNT_GROUPS) == set(mirror_account.ACCOUNT_GROUPS) == {"account3", "position3"}
     market = make_markets(random_prices(10, seed=0), layout=TOY)[0]
     state = environment.reset_at(START, market, FREE)

@@ -4,7 +4,9 @@ import pytest
 
 from jtf_env import layouts
 from jtf_env.errors import LayoutError
+from jtf_env.features import BAR_GROUPS
 from jtf_env.layouts import GROUPS, LAYOUTS, Group, get_layout, layout_from_obs_dim
+from jtf_env.mirror.features import BUILDERS
 
 pytestmark = pytest.mark.quick
 
@@ -47,9 +49,26 @@ def test_an_unknown_layout_is_refused_naming_the_known_ones():
         get_layout("v9")
 
 
-def test_a_layout_without_builders_is_refused_naming_one_that_has_them():
-    with pytest.raises(LayoutError, match=r"base7.*v5\.5\.0 or v5\.6\.0"):
-        get_layout("v2.4.0")
+def test_every_layout_named_in_an_error_can_be_had():
+    with pytest.raises(LayoutError) as error:
+        get_layout("v9")
+    named = str(error.value).split("known layouts are ")[1].rstrip(".").split(", ")
+    assert [get_layout(name).name for name in named] == list(COUNTS)
+
+
+def test_every_bar_group_has_a_builder_on_both_sides():
+    names = {name for name, group in GROUPS.items() if group.source == "bar"}
+    assert names == set(BAR_GROUPS) == set(BUILDERS)
+
+
+def test_the_65_columns_put_the_account_before_the_ages_of_the_regimes():
+    layout = get_layout("v5.3.0")
+    built = layout.bar_columns + layout.context_columns + layout.state_columns
+    assert (
+        layout.columns[-9:] == GROUPS["account3"].columns + GROUPS["position3"].columns + GROUPS["regime_bars3"].columns
+    )
+    assert tuple(built[place] for place in layout.observation_order) == layout.columns
+    assert layout.observation_order == (*range(56), *range(59, 65), *range(56, 59))
 
 
 def test_v560_is_v550_followed_by_the_hourly_context():

@@ -12,7 +12,7 @@ import pytest
 from jtf_env import market as jax_market
 from jtf_env import mirror
 from jtf_env.bars import Bars
-from tests.parity.samples import columns_of, real_bars, walk_bars
+from tests.parity.samples import EVERY_COLUMN, columns_of, real_bars, walk_bars
 
 Columns = dict[str, np.ndarray]
 Build = Callable[[Bars], Columns]
@@ -24,16 +24,16 @@ LAST_KNOWN = (230, 1234, 7501)
 
 
 def build_mirror(bars: Bars) -> Columns:
-    return columns_of(mirror.build_market(bars))
+    return columns_of(mirror.build_market(bars, EVERY_COLUMN))
 
 
 def build_jax(bars: Bars) -> Columns:
     with jax.enable_x64(True):
-        return columns_of(jax_market.build_market(bars, dtype=jnp.float64))
+        return columns_of(jax_market.build_market(bars, EVERY_COLUMN, dtype=jnp.float64))
 
 
 def build_jax_float32(bars: Bars) -> Columns:
-    return columns_of(jax_market.build_market(bars))
+    return columns_of(jax_market.build_market(bars, EVERY_COLUMN))
 
 
 def prefix_leaks(build: Build, bars: Bars, rows: int, tolerance: float = 0.0) -> list[str]:
