@@ -15,7 +15,6 @@ import pandas as pd
 from jtf.config import MODE_STEPS, EnvConfig, LearnerConfig, RewardConfig, RunConfig, check_run_config
 from jtf.data import load_bars
 from jtf.data.check import TIMEFRAME_NAMES, bars_record
-from jtf.data.synthetic import synthetic_market
 from jtf.environment import first_bars_share
 from jtf.errors import UserError
 from jtf.flags import errors_name_flags
@@ -58,7 +57,7 @@ from jtf.task import (
 )
 from jtf_env.bars import Bars
 from jtf_env.mirror.backtest import Backtest
-from jtf_env.mirror.market import Market
+from jtf_env.mirror.market import Market, scale_market
 from jtf_ppo import PPOConfig, TrainResult, train
 from jtf_ppo.errors import LearnerError
 from jtf_ppo.types import Metrics as Record
@@ -277,7 +276,7 @@ def conclude(task: Task, result: TrainResult, directory: Path, started: float) -
     sound = [member for member in result.members if member.stopped != "diverged"]
     save_best(task, {member.seed: member.best_params for member in sound}, directory)
     policy = make_policy(task, {member.seed: member.best_params for member in sound})
-    market = policy.market(task.bars)
+    market = scale_market(task.data.mirror, policy.scaler)
     spans = seen_spans(task.problem.fold, task.bars.timestamps)
     measured = measure(policy, task.bars, market, task.segments, spans)
     passes = member_passes(task, policy, market)
@@ -352,13 +351,12 @@ def member_passes(task: Task, policy: Policy, market: Market) -> list[tuple[dict
 
 
 def known_optimum(task: Task, metrics: dict[str, Metrics]) -> dict[str, dict[str, float | None]] | None:
-    """Return, for the built-in market, the net log return of the best possible trader and the normalised score."""
-    if not task.synthetic:
-        return None
-    market = synthetic_market(task.config.symbol, asset_class=task.config.asset_class)
+    """Return, where it is known, the net log return of the best possible trader and the normalised score."""
     scores: dict[str, dict[str, float | None]] = {}
     for name, segment in task.segments.items():
-        best = market.optimum_return(task.params, segment)
+        best = task.data.optimum_return(segment)
+        if best is None:
+            return None
         growth = math.log(max(1.0 + metrics[name].total_return, 1e-6))
         scores[name] = {"log_return": best, "normalised_score": growth / best if best > 0 else None}
     return scores

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jtf.compile_cache import use_compile_cache
 from jtf.config import RunConfig, config_to_dict, env_params, learner_config, run_layout
 from jtf.data import BARS_SETTINGS, bars_sha256, load_bars
-from jtf.data.check import bars_record, notes_on_bars, refuse_bars
+from jtf.data.check import MADE_SOURCES, bars_record, notes_on_bars, refuse_bars
+from jtf.data.synthetic import SyntheticMarket, synthetic_market
 from jtf.flags import errors_name_flags
 from jtf.models.policy import Params, Policy
 from jtf.problem import Problem, make_problem
@@ -23,6 +24,7 @@ from jtf_env.bars import Bars, check_enough_bars
 from jtf_env.errors import ParamsError
 from jtf_env.layouts import Layout
 from jtf_env.market import Market, build_market
+from jtf_env.mirror import market as mirror_market
 from jtf_env.params import EnvParams
 from jtf_env.versions import ENV_VERSION, FEATURES_VERSION
 from jtf_ppo.config import PPOConfig, resolve
@@ -36,16 +38,33 @@ class Task:
     config: RunConfig
     """With every size the device decided filled in."""
     learner: PPOConfig
-    bars: Bars
-    data_sha256: str
-    layout: Layout
-    params: EnvParams
+    data: "SymbolData"
     problem: Problem
 
     @property
+    def bars(self) -> Bars:
+        """All bars of the symbol."""
+        return self.data.bars
+
+    @property
+    def data_sha256(self) -> str:
+        """Hash of the bars."""
+        return self.data.sha256
+
+    @property
+    def layout(self) -> Layout:
+        """Columns the policy sees."""
+        return self.data.layout
+
+    @property
+    def params(self) -> EnvParams:
+        """Costs, fills and stops."""
+        return self.data.params
+
+    @property
     def synthetic(self) -> bool:
-        """Whether the bars are the built-in market's."""
-        return self.bars.source == "synthetic"
+        """Whether the bars are made, not traded."""
+        return self.bars.source in MADE_SOURCES
 
     @property
     def segments(self) -> dict[str, Segment]:
@@ -94,6 +113,22 @@ class SymbolData:
         """The float64 market of all bars in natural units."""
         return build_market(self.bars, self.layout, window=self.window, dtype=jnp.float64)
 
+    @cached_property
+    def mirror(self) -> mirror_market.Market:
+        """The same tables in NumPy: what a policy is measured on, once standardised."""
+        return mirror_market.build_market(self.bars, self.layout, window=self.window)
+
+    def optimum_return(self, segment: Segment) -> float | None:
+        """Return the net log return of the best possible trader over a segment; None where it is not known."""
+        return None if self.built_in is None else self.built_in.optimum_return(self.params, segment)
+
+    @cached_property
+    def built_in(self) -> SyntheticMarket | None:
+        """The built-in market that the bars are; None for others."""
+        if self.bars.source != "synthetic":
+            return None
+        return synthetic_market(self.bars.symbol, asset_class=self.bars.asset_class)
+
     @property
     def first_bar(self) -> int:
         """First bar a decision can be made on."""
@@ -135,10 +170,7 @@ def make_task(config: RunConfig, data: SymbolData, fold: Fold, lengths: tuple[in
     return Task(
         config=replace(config, data=where, ppo=replace(config.ppo, **vars(learner))),
         learner=learner,
-        bars=data.bars,
-        data_sha256=data.sha256,
-        layout=data.layout,
-        params=data.params,
+        data=data,
         problem=make_problem(
             data.natural,
             fold,

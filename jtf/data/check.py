@@ -22,6 +22,8 @@ LONGEST_STANDSTILL = 1_000
 """Bars at one single price that are no market."""
 MOST_UNTRADABLE = 0.05
 """Share of untradable bars that is worth a note."""
+MADE_SOURCES = ("synthetic", "known")
+"""Sources of bars that were made, not traded: the built-in markets, and those of the learning checks."""
 LOCAL = "likely local time labelled UTC; correct the time zone of the timestamps"
 
 
@@ -145,7 +147,7 @@ def notes_on_bars(bars: Bars) -> list[str]:
 def bars_record(bars: Bars, sha256: str) -> dict[str, Any]:
     """Return what identifies bars in the files of a run, and what was noticed in them."""
     return {
-        "kind": "synthetic" if bars.source == "synthetic" else "file",
+        "kind": "synthetic" if bars.source in MADE_SOURCES else "file",
         "source": bars.source,
         "bars": len(bars),
         "bar_minutes": bars.bar_minutes,

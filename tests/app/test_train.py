@@ -186,7 +186,7 @@ def small_synthetic_market(monkeypatch):
     cut = {name: getattr(whole, name)[:1_000] for name in ("bars", "drift", "noise_scale", "forecast")}
     market = replace(whole, **cut)
     monkeypatch.setattr("jtf.data.synthetic.synthetic_bars", lambda symbol, asset_class: market.bars)
-    monkeypatch.setattr("jtf.run.synthetic_market", lambda symbol, asset_class: market)
+    monkeypatch.setattr("jtf.task.synthetic_market", lambda symbol, asset_class: market)
 
 
 def test_synthetic_bars_are_said_to_be_synthetic_everywhere(small_synthetic_market, compile_cache, capsys, tmp_path):
