@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -48,22 +47,7 @@ def bars_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def compile_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Compile each program once a session, however many runs of the same shape the tests start."""
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("xla")),
-        "jax_persistent_cache_min_compile_time_secs": 0.3,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-
-
-@pytest.fixture(scope="session")
-def tiny_args(bars_folder: Path, compile_cache: None) -> list[str]:
+def tiny_args(bars_folder: Path) -> list[str]:
     """Flags of a tiny run on AAAUSDT; add ``--out``."""
     return ["--symbol", "AAAUSDT", "--data", str(bars_folder), *TINY]
 
@@ -80,7 +64,7 @@ def trained_run(tiny_args: list[str], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
-def two_symbols(compile_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two_symbols(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with AAAUSDT and BBBUSDT, 1 600 bars each."""
     found = tmp_path_factory.mktemp("bars")
     for seed, symbol in enumerate(("AAAUSDT", "BBBUSDT")):

@@ -16,7 +16,7 @@ from jtf_ppo.learner import make_learner
 
 
 @pytest.mark.parametrize("symbol", ["SPY", "BTCUSDT"])
-def test_a_trained_policy_takes_the_same_action_on_every_real_bar(symbol, real_data, compile_cache):
+def test_a_trained_policy_takes_the_same_action_on_every_real_bar(symbol, real_data):
     flags = ["--total-steps", "16384", "--ppo.num-envs", "32", "--ppo.hidden-sizes", "32", "--ppo.update-epochs", "4"]
     task = prepare(parse_config(["--symbol", symbol, "--data", str(real_data), *flags]))
     (member,) = train(task.problem.environment, task.problem.data, task.learner).members

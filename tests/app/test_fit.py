@@ -17,13 +17,13 @@ from jtf.run import settings_config
 from tests.app.conftest import random_walk
 
 TINY = {
-    "window": 8, "total_steps": 1024, "num_envs": 8, "num_steps": 64, "hidden_sizes": (8,), "update_epochs": 2,
-    "minibatch_size": 256, "first_layer": "gather", "episode_bars": 64,
+    "window": 8, "total_steps": 1024, "num_envs": 8, "num_steps": 64, "hidden_sizes": (16,), "update_epochs": 4,
+    "minibatch_size": 256, "first_layer": "gather", "episode_bars": 64, "report": False,
 }  # fmt: skip
 
 
-def test_bars_from_memory_are_kept_in_the_run_and_read_again_as_they_were(tmp_path, compile_cache):
-    frame = random_walk(900).reset_index()
+def test_bars_from_memory_are_kept_in_the_run_and_read_again_as_they_were(tmp_path):
+    frame = random_walk(1_000).reset_index()
     frame["timestamp"] += pd.Timedelta(minutes=15)  # Stamped with their end.
     result = jtf.fit(frame, "AAAUSDT", stamps="end", out=str(tmp_path), **TINY)
     stored = read_config(result.directory)
@@ -32,7 +32,7 @@ def test_bars_from_memory_are_kept_in_the_run_and_read_again_as_they_were(tmp_pa
     assert result.metrics["test"].total_return == read_summary(result.directory)["metrics"]["test"]["total_return"]
 
 
-def test_bars_of_another_length_and_class_are_read_again_as_they_were(tmp_path, compile_cache):
+def test_bars_of_another_length_and_class_are_read_again_as_they_were(tmp_path):
     hourly = random_walk(4_000).resample("1h").agg(
         {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
     )  # fmt: skip

@@ -33,13 +33,9 @@ def table_rows(page: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """This process's environment, its Python first, compiled programs shared between the commands."""
-    return {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
-    }
+def environment() -> dict[str, str]:
+    """This process's environment, its Python first."""
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +46,7 @@ def readme_folder(tmp_path_factory):
     lines = [line for line in lines if not line.startswith(("pip", "pytest"))]
     script = "\n".join(line + SHORT if line.startswith("python -m jtf.train") else line for line in lines)
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script], cwd=folder, capture_output=True, text=True, env=environment(folder)
+        ["bash", "-euo", "pipefail", "-c", script], cwd=folder, capture_output=True, text=True, env=environment()
     )
     assert done.returncode == 0, done.stderr
     return folder
@@ -69,7 +65,7 @@ def test_the_python_of_the_pages_runs(readme_folder, code):
         cwd=readme_folder,
         capture_output=True,
         text=True,
-        env=environment(readme_folder),
+        env=environment(),
     )
     assert done.returncode == 0, done.stderr
 

@@ -189,7 +189,7 @@ def small_synthetic_market(monkeypatch):
     monkeypatch.setattr("jtf.task.synthetic_market", lambda symbol, asset_class: market)
 
 
-def test_synthetic_bars_are_said_to_be_synthetic_everywhere(small_synthetic_market, compile_cache, capsys, tmp_path):
+def test_synthetic_bars_are_said_to_be_synthetic_everywhere(small_synthetic_market, capsys, tmp_path):
     assert train.main(["--symbol", "AAA/USD", *TINY, "--out", str(tmp_path)]) == 0
     (run,) = (tmp_path / "AAAUSD").iterdir()
     summary = read_summary(run)

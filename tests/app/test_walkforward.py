@@ -23,7 +23,7 @@ FOLDS = ["--folds", "3", "--members", "2"]
 
 
 @pytest.fixture(scope="module")
-def flags(tmp_path_factory, compile_cache) -> list[str]:
+def flags(tmp_path_factory) -> list[str]:
     folder = tmp_path_factory.mktemp("long")
     random_walk(1_600).to_parquet(folder / "AAAUSDT_15Min.parquet")
     return ["--symbol", "AAAUSDT", "--data", str(folder), *TINY, *FOLDS]
