@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jtf.results.metrics import total_return
 from jtf.splits import Segment
 from jtf_env.actions import BUY_75, CLOSE, HOLD, LEVELS, SELL_75
 from jtf_env.mirror.backtest import Backtest, Fill, replay, run_backtest
+from jtf_env.mirror.many_accounts import play_orders
 from jtf_env.mirror.market import Market
 from jtf_env.mirror.orders import Account, apply_order
 from jtf_env.params import EnvParams
@@ -19,6 +19,10 @@ from jtf_env.params import EnvParams
 FAST_BARS, SLOW_BARS = 50, 200
 """Closes in the two averages of ``moving_average_cross``; one pair, chosen beforehand and tuned to nothing."""
 RANDOM_DRAWS = 100
+BUY_LEVELS = 3
+"""Levels that BUY_75 adds."""
+MOST_NUMBERS = 2_000_000
+"""Equity marks of rotated positions that are held in memory at once."""
 
 
 def without_stops(params: EnvParams) -> EnvParams:
@@ -29,13 +33,13 @@ def without_stops(params: EnvParams) -> EnvParams:
 def baseline_backtests(market: Market, params: EnvParams, segment: Segment) -> dict[str, Backtest]:
     """Return the backtests of ``buy_and_hold`` and ``flat`` over a segment.
 
-    They repeat one action: BUY_75 reaches the maximum in two fills, and from then on trades nothing.
+    They are those of repeating one action: BUY_75 reaches the maximum in two fills, and from then on trades nothing.
     """
-    plain = without_stops(params)
-    return {
-        name: run_backtest(market, replay(np.full(market.num_bars, action)), plain, segment.start, segment.stop)
-        for name, action in {"buy_and_hold": BUY_75, "flat": HOLD}.items()
-    }
+    plain, bought = without_stops(params), np.cumsum(fillable_orders(market, params, segment))
+    levels = {"buy_and_hold": np.append(BUY_LEVELS, np.where(bought[:-1] == 0, BUY_LEVELS, LEVELS)), "flat": 0 * bought}
+    backtests = {name: trade_levels(market, wanted, plain, segment) for name, wanted in levels.items()}
+    codes = {"buy_and_hold": BUY_75, "flat": HOLD}
+    return {name: replace(one, actions=np.full_like(one.actions, codes[name])) for name, one in backtests.items()}
 
 
 def further_backtests(market: Market, params: EnvParams, segment: Segment) -> dict[str, Backtest]:
@@ -77,14 +81,11 @@ def trade_levels(market: Market, levels: np.ndarray, params: EnvParams, segment:
     of the bars. Of its `actions` only the direction has a meaning.
     """
     delay = 1 if params.fill == "next_open" else 0
-    order_bars = np.arange(segment.start, segment.stop - 1) + delay
-    fillable = np.asarray(market.tradable)[order_bars]
+    fillable, raw = fillable_orders(market, params, segment), order_prices(market, params, segment)
     levels = levels if params.allow_short else np.maximum(levels, 0)
-    latest = np.maximum.accumulate(np.where(fillable, np.arange(len(levels)), -1))
-    held = np.where(latest >= 0, levels[latest], 0)
+    held = held_levels(levels, fillable)
     before = np.concatenate([[0], held[:-1]])
     changes = np.flatnonzero(held != before)
-    raw = np.asarray(market.open if delay else market.close)[order_bars]
     account = Account(float(params.initial_equity))
     accounts, fills, costs = [account], [], np.zeros(len(levels) + 1)
     for step, target, price in zip(changes.tolist(), held[changes].tolist(), raw[changes].tolist(), strict=True):
@@ -115,21 +116,47 @@ def trade_levels(market: Market, levels: np.ndarray, params: EnvParams, segment:
             costs=costs,
             actions=wanted,
             fills=tuple(fill for fill in fills if fill.units > 0),
-            dropped_orders=int(np.sum(~fillable & (levels != before))),
+            dropped_orders=0,
             terminated=False,
-        )
+        ),
+        dropped=~fillable & (levels != before),
     )
 
 
-def _until_ruin(backtest: Backtest) -> Backtest:
+def order_bars(params: EnvParams, segment: Segment) -> np.ndarray:
+    """Return ``[N]`` the bar at whose open, or close, the order of each decision fills."""
+    return np.arange(segment.start, segment.stop - 1) + (1 if params.fill == "next_open" else 0)
+
+
+def fillable_orders(market: Market, params: EnvParams, segment: Segment) -> np.ndarray:
+    """Return ``[N]`` bool: whether the order of each decision can fill."""
+    return np.asarray(market.tradable)[order_bars(params, segment)]
+
+
+def order_prices(market: Market, params: EnvParams, segment: Segment) -> np.ndarray:
+    """Return ``[N]`` the price of each decision's order before slippage, USD."""
+    return np.asarray(market.open if params.fill == "next_open" else market.close)[order_bars(params, segment)]
+
+
+def held_levels(levels: np.ndarray, fillable: np.ndarray) -> np.ndarray:
+    """Return ``[..., N]`` what is held of the wanted ``levels [..., N]``: the last ones that could fill."""
+    latest = np.maximum.accumulate(np.where(fillable, np.arange(len(fillable)), -1))
+    return np.where(latest >= 0, levels[..., latest], 0)
+
+
+def _until_ruin(backtest: Backtest, dropped: np.ndarray) -> Backtest:
+    """Return `backtest` up to the mark where equity is gone, its orders counted that were ``dropped [N]`` till then."""
     ruined = np.flatnonzero(backtest.equity <= 0)
     if len(ruined) == 0:
-        return backtest
+        return replace(backtest, dropped_orders=int(dropped.sum()))
     marks = int(ruined[0]) + 1
     columns = ("bars", "closes", "equity", "units", "levels", "costs")
     cut = {name: getattr(backtest, name)[:marks] for name in columns}
     fills = tuple(fill for fill in backtest.fills if fill.bar <= cut["bars"][-1])
-    return replace(backtest, **cut, actions=backtest.actions[: marks - 1], fills=fills, terminated=True)
+    lost = int(dropped[: marks - 1].sum())
+    return replace(
+        backtest, **cut, actions=backtest.actions[: marks - 1], fills=fills, dropped_orders=lost, terminated=True
+    )
 
 
 @dataclass(frozen=True)
@@ -163,6 +190,31 @@ def random_timing(
     held[: len(backtest.levels) - 1] = backtest.levels[1:]
     rng = np.random.default_rng(seed)
     offsets = rng.choice(steps, draws, replace=steps < draws)
-    plain = without_stops(params)
-    moved = (trade_levels(market, np.roll(held, offset), plain, segment) for offset in offsets.tolist())
-    return RandomTiming(tuple(total_return(one.equity) for one in moved))
+    at_once = max(1, MOST_NUMBERS // steps)
+    groups = (offsets[first : first + at_once] for first in range(0, draws, at_once))
+    returns = [rotated_returns(held, group, market, without_stops(params), segment) for group in groups]
+    return RandomTiming(tuple(np.concatenate(returns).tolist()))
+
+
+def rotated_returns(
+    held: np.ndarray, offsets: np.ndarray, market: Market, params: EnvParams, segment: Segment
+) -> np.ndarray:
+    """Return ``[D]`` the total return of ``held [N]`` rotated by each of ``offsets [D]``: that of `trade_levels`."""
+    steps = np.arange(len(held))
+    levels = held_levels(held[(steps - offsets[:, None]) % len(held)], fillable_orders(market, params, segment))
+    changed = np.diff(levels, axis=1, prepend=0) != 0
+    orders = np.cumsum(changed, axis=1)  # Done at each step.
+    draw, step = np.nonzero(changed)
+    place = orders[draw, step] - 1
+    most = int(orders[:, -1].max())
+    # Fewer orders than the most: the last level is wanted again, which trades nothing.
+    targets, raws = np.repeat(levels[:, -1:], most, axis=1), np.ones((len(offsets), most))
+    targets[draw, place] = levels[draw, step]
+    raws[draw, place] = order_prices(market, params, segment)[step]
+    cash, units = play_orders(targets, raws, params.fee, params)
+    done = np.concatenate([np.zeros_like(orders[:, :1]), orders], axis=1)
+    closes = np.asarray(market.close)[segment.start : segment.stop]
+    equity = np.take_along_axis(cash, done, axis=1) + np.take_along_axis(units, done, axis=1) * closes
+    ruined = equity <= 0
+    last = np.where(ruined.any(axis=1), ruined.argmax(axis=1), len(held))
+    return equity[np.arange(len(offsets)), last] / equity[:, 0] - 1.0

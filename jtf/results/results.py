@@ -15,7 +15,7 @@ from jtf.models.policy import Policy
 from jtf.models.policy_file import FILE_NAME, load_policy
 from jtf.results.bar_account import BarAccount, Drawdown, bar_account, trading_days
 from jtf.results.baselines import RandomTiming, baseline_backtests, further_backtests, random_timing
-from jtf.results.costs import CostSweep, sweep_backtests
+from jtf.results.costs import CostSweep, sweep_costs
 from jtf.results.evaluation import (
     backtest_metrics,
     label_metrics,
@@ -165,7 +165,7 @@ def measure(
         baselines=baselines,
         accounts=accounts,
         random=random_timing(passes[judged], market, params, segments[judged]),
-        cost_sweep=sweep_backtests(decide, market, params, segments[judged], per_year)
+        cost_sweep=sweep_costs(decide, market, params, segments[judged], per_year)
         if policy.layout.address_only
         else None,
         curves=pd.concat(curves, ignore_index=True),

@@ -43,6 +43,20 @@ def test_trading_levels_is_the_backtest_of_actions_that_reach_them(seed, fill, a
     assert found.fills == expected.fills
 
 
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(0, 10_000), st.sampled_from(["next_open", "close"]), st.sampled_from([0.0, 0.5]))
+def test_buying_and_holding_is_the_backtest_of_repeated_orders(seed, fill, untradable):
+    params = replace(PARAMS, fill=fill, max_position=5.0)
+    market = mirror(random_prices(40, seed, volatility=0.05, untradable=untradable))
+    for name, action in {"buy_and_hold": BUY_75, "flat": HOLD}.items():
+        expected = run_backtest(market, replay(np.full(market.num_bars, action)), params)
+        found = baselines.baseline_backtests(market, params, whole(market))[name]
+        for column in (*COLUMNS, "actions"):
+            np.testing.assert_array_equal(getattr(found, column), getattr(expected, column), err_msg=column)
+        assert found.fills == expected.fills
+        assert (found.dropped_orders, found.terminated) == (expected.dropped_orders, expected.terminated)
+
+
 def test_an_order_that_meets_an_untradable_bar_is_wanted_again_at_the_next():
     market = mirror(bar_prices([[100] * 4] * 6, [True, True, True, False, True, True]))
     found = baselines.trade_levels(market, np.array([4, 4, 4]), PARAMS, whole(market))
@@ -189,3 +203,23 @@ def test_the_same_seed_draws_the_same_times():
     market = mirror(random_prices(100, 9))
     levels = np.tile([0, 4, 4, -2], 25)[: len(whole(market)) - 1]
     assert timing(levels, market)[1] == timing(levels, market)[1] != timing(levels, market, seed=1)[1]
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(0, 10_000), st.sampled_from(["next_open", "close"]), st.booleans(), st.sampled_from([0.0, 0.3]))
+def test_every_draw_is_the_backtest_of_its_rotated_positions(seed, fill, allow_short, untradable):
+    params = replace(PARAMS, fill=fill, allow_short=allow_short, max_position=4.0)
+    market = mirror(random_prices(60, seed, volatility=0.05, untradable=untradable))
+    steps = np.arange(len(whole(market)) - 1)
+    held = np.random.default_rng(seed).integers(-4 * allow_short, 5, len(steps))
+    expected = [baselines.trade_levels(market, np.roll(held, offset), params, whole(market)).equity for offset in steps]
+    found = baselines.rotated_returns(held, steps, market, params, whole(market))
+    assert found.tolist() == [float(one[-1] / one[0] - 1.0) for one in expected]
+
+
+def test_draws_are_the_same_in_groups_as_at_once(monkeypatch):
+    market = mirror(random_prices(100, 9))
+    levels = np.tile([0, 4, 4, -2], 25)[: len(whole(market)) - 1]
+    at_once = timing(levels, market, draws=20)[1]
+    monkeypatch.setattr(baselines, "MOST_NUMBERS", 300)
+    assert timing(levels, market, draws=20)[1] == at_once
