@@ -10,6 +10,7 @@ BENCHMARKS = (
     "peers",
     "peer_search",
     "joint_model",
+    "architectures",
     "regularisation",
     "defaults",
     "first_layer",

@@ -26,7 +26,8 @@ class ActorCritic(nnx.Module):
         widths = config.hidden_sizes
         self.first: WindowDense | nnx.Linear
         if env.table is not None:
-            self.first = WindowDense(
+            window_layer = env.window_layer or WindowDense
+            self.first = window_layer(
                 env.window, env.num_features, env.num_context + env.num_account, widths[0], dtype=dtype, rngs=rngs
             )
         else:
@@ -44,14 +45,14 @@ class ActorCritic(nnx.Module):
         if table is None:
             assert isinstance(self.first, nnx.Linear)
             return self.heads(self.first(observation.reshape(observation.shape[0], -1)), dropout)
-        assert isinstance(self.first, WindowDense)
+        assert not isinstance(self.first, nnx.Linear)
         return self.heads(self.first(observation.row, table, observation.account), dropout)
 
     def blocks(
         self, features: Array, context: Array, method: str, dropout: "Dropout | None" = None
     ) -> tuple[Array, Array]:
         """Return ``(logits [K, L, A], value [K, L])`` of blocks of consecutive rows (see `WindowDense.blocks`)."""
-        assert isinstance(self.first, WindowDense)
+        assert not isinstance(self.first, nnx.Linear)
         return self.heads(self.first.blocks(features, context, method), dropout)
 
     def heads(self, pre_activation: Array, dropout: "Dropout | None" = None) -> tuple[Array, Array]:

@@ -83,6 +83,9 @@ class Environment:
     """``(data, progress) -> (data, metrics)``: what `data` is at `progress` in [0, 1) of the run, for one update.
 
     A curriculum (Bengio et al. 2009). Shapes stay; `table` and `reset` do not depend on it. None changes nothing."""
+    window_layer: Callable[..., Any] | None = None
+    """Another first layer over addresses, made with the arguments of `WindowDense`; it needs its `blocks` for the row
+    engine and its call for the sample engine. None is `WindowDense`."""
 
     @property
     def address_only(self) -> bool:

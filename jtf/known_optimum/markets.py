@@ -276,12 +276,12 @@ def hourly_market(spec: Spec) -> KnownOptimumMarket:
     move, previous, running = _hourly_moves(rng.normal(0.0, HOURLY_NOISE, spec.num_bars))
     bars = _bars(rng, move)
     process, states = _hourly_process(previous, running)
-    table = _distract(rng, build_market(bars, spec.layout, dtype=jnp.float64), HOURLY_COLUMN)
+    table = distract_columns(rng, build_market(bars, spec.layout, dtype=jnp.float64), HOURLY_COLUMN)
     return spec.market(bars, table, process, states)
 
 
-def _distract(rng: np.random.Generator, market: Market, kept: str) -> Market:
-    """Put independent standard normal distractors in every bar column but `kept`; the context stays."""
+def distract_columns(rng: np.random.Generator, market: Market, kept: str) -> Market:
+    """Return `market` with independent standard normal distractors in every bar column but `kept`; context stays."""
     distractors = rng.standard_normal(market.features.shape, np.float32).astype(np.float64)
     keep = np.asarray(market.layout.bar_columns) == kept
     columns = np.where(keep[None, :], np.asarray(market.features), distractors)
