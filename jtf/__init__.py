@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
+    "Policy": "models.policy",
     "RunResult": "results.results",
     "fit": "run",
     "load_bars": "data",

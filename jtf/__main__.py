@@ -12,6 +12,7 @@ VERBS = {
     "evaluate": "walk forward through several symbols and judge them together",
     "compare": "tell whether two runs or walk-forwards differ beyond chance",
     "runs": "list, show and remove what is on disk",
+    "export": "write the policy of a run as one file that anyone can load",
     "report": "draw a finished run as one HTML page, its JSON twin and pictures",
     "selftest": "train in markets whose best policy is known and print the share of it reached",
 }

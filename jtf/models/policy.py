@@ -4,12 +4,14 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from jtf_env.actions import HOLD
+from jtf_env.assets import AssetClass
 from jtf_env.bars import Bars
 from jtf_env.layouts import Layout, get_layout
 from jtf_env.mirror.account import Observation
@@ -46,6 +48,19 @@ class Policy:
     bar_minutes: int = 15
     data_kind: str = "file"
     """``synthetic`` or ``file``: what it was trained on."""
+    asset_class: AssetClass | None = None
+    """None: what the spelling of the symbol tells."""
+    extended_hours: bool = False
+    """Whether it was trained on bars outside regular hours too."""
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Policy":
+        """Read a bundle (``clsk.zip``) or a ``policy.safetensors``; raise `UserError` for anything else."""
+        from jtf.models.bundle import load_bundle
+        from jtf.models.policy_file import load_policy
+
+        path = Path(path)
+        return load_bundle(path).policy if is_bundle(path) else load_policy(path)
 
     @cached_property
     def sha256(self) -> str:
@@ -94,6 +109,14 @@ class Policy:
         broadcast = np.concatenate([market.context[row], observation.account])[None, :]
         outputs = [network(params, windows, broadcast) for params in self.members]
         return np.mean([_softmax(output.logits)[0] for output in outputs], axis=0)
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a file is, or by its name should be, a zip archive."""
+    if not path.is_file():
+        return path.suffix == ".zip"
+    with path.open("rb") as file:
+        return path.suffix == ".zip" or file.read(2) == b"PK"
 
 
 class Outputs(NamedTuple):

@@ -62,7 +62,7 @@ def content_sha256(header: str, tensors: dict[str, np.ndarray]) -> str:
 def load_policy(path: Path) -> Policy:
     """Read a policy; raise `UserError` naming the file where it is absent, foreign, corrupt or of another layout."""
     tensors, header, intact = _read(path)
-    _refuse_other_versions(header, path)
+    refuse_other_versions(header.get("features_version", 1), header.get("env_version", 1), path)
     if not intact:
         raise UserError(f"{path} is corrupt: its content does not match its recorded hash; restore or train again.")
     layout = get_layout(header["layout"], header["hour_visibility"])
@@ -91,12 +91,11 @@ def load_policy(path: Path) -> Policy:
     )
 
 
-def _refuse_other_versions(header: dict[str, Any], path: Path) -> None:
+def refuse_other_versions(features: Any, env: Any, path: Path) -> None:
     """Raise `UserError` where the formulas or the fill rules have changed since; files before version 2 name none."""
-    found = header.get("features_version", 1), header.get("env_version", 1)
-    if found != (FEATURES_VERSION, ENV_VERSION):
+    if (features, env) != (FEATURES_VERSION, ENV_VERSION):
         raise UserError(
-            f"{path} was trained with features version {found[0]} and environment version {found[1]}, this jtf has "
+            f"{path} was trained with features version {features} and environment version {env}, this jtf has "
             f"{FEATURES_VERSION} and {ENV_VERSION}; use the version of jtf that trained it or train again."
         )
 
