@@ -23,7 +23,7 @@ from jtf.results.run_directory import SUMMARY, read_summary, write_json
 from jtf.results.verdict import Verdict, judge_symbols
 from jtf.splits import walk_forward
 from jtf.task import SymbolData, load_symbol
-from jtf.walkforward import fold_record, judge_symbol, judged_record
+from jtf.walkforward import common_record, fold_record, judge_symbol, judged_record
 
 KIND = "evaluate"
 
@@ -100,6 +100,7 @@ def conclude(experiment: Experiment, data: dict[str, SymbolData]) -> tuple[dict[
         verdicts[symbol] = judged.verdict
         records[symbol] = {
             "asset_class": data[symbol].bars.asset_class,
+            "common": common_record(parts[0]),
             **judged_record(judged, stitch(parts, per_year)),
             "spread": spreads(parts),
             "folds": [fold_record(result) for result in parts],

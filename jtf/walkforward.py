@@ -124,11 +124,18 @@ def write(
         "name": experiment.name,
         "symbol": found[0].symbol,
         "synthetic": any(result.summary["data"]["kind"] == "synthetic" for result in found),
+        "common": common_record(found[0]),
         **record,
         "folds": [fold_record(result) for result in found],
     }
     write_json(experiment.directory / SUMMARY, summary)
     return read_summary(experiment.directory)
+
+
+def common_record(result: RunResult) -> dict[str, Any]:
+    """Return what the summary says once of all folds of a symbol: bars, costs, seeds, how they were trained."""
+    shared = {name: result.summary[name] for name in ("data", "mode", "layout", "device", "steps")}
+    return shared | {"env_params": result.derived["env_params"], "seeds": result.seeds}
 
 
 def fold_record(result: RunResult) -> dict[str, Any]:

@@ -22,10 +22,12 @@ def minutes(times: pd.DatetimeIndex) -> np.ndarray:
 def page_arrays(result: RunResult, series: dict[str, Series], lines: dict[str, Rolling]) -> dict[str, np.ndarray]:
     """Return every array of the page, named ``<segment>/<name>``; `lines` are the rolling lines by segment."""
     arrays: dict[str, np.ndarray] = {}
+    mode = result.derived["env_params"]["fill"]
     for name, one in series.items():
         found = bar_arrays(one)
-        found |= fill_arrays(result.fills[result.fills["segment"] == name], one)
-        found |= trade_arrays(result.trades[result.trades["segment"] == name], one)
+        fills = result.fills[result.fills["segment"] == name]
+        found |= fill_arrays(fills, one, mode)
+        found |= trade_arrays(result.trades[result.trades["segment"] == name], one, mode)
         found |= rolling_arrays(lines[name])
         arrays |= {f"{name}/{key}": array for key, array in found.items()}
     return arrays | observed_arrays(result)
@@ -39,20 +41,31 @@ def bar_arrays(series: Series) -> dict[str, np.ndarray]:
     return {"time": minutes(series.times), "action": series.action} | single
 
 
-def fill_arrays(fills: pd.DataFrame, series: Series) -> dict[str, np.ndarray]:
-    """Return the fills of a segment, a value each, with the row of the segment they lie in."""
+def fill_arrays(fills: pd.DataFrame, series: Series, mode: str) -> dict[str, np.ndarray]:
+    """Return the fills of a segment, a value each, with the row they lie in and that of the decision before them.
+
+    `mode` is the fill mode: with ``close`` an order fills in the bar of its decision.
+    """
+    rows = rows_of(fills["time"], series)
+    at_once = (fills["reason"] == "signal").to_numpy() & (mode == "close")
     return {
-        "fills/row": rows_of(fills["time"], series),
+        "fills/row": rows,
+        "fills/decided": np.where(at_once, rows, rows - 1).astype(np.int32),
         "fills/side": np.where(fills["side"] == "buy", 1, -1).astype(np.int8),
         "fills/level_after": fills["level_after"].to_numpy(np.int8),
         "fills/reason": codes(fills["reason"]),
     } | {f"fills/{name}": fills[name].to_numpy(np.float32) for name in FILL_NUMBERS}
 
 
-def trade_arrays(trades: pd.DataFrame, series: Series) -> dict[str, np.ndarray]:
-    """Return the trades of a segment, a value each, with the rows of the segment they were entered and left in."""
+def trade_arrays(trades: pd.DataFrame, series: Series, mode: str) -> dict[str, np.ndarray]:
+    """Return the trades of a segment, a value each.
+
+    With the rows they were entered and left in, and that of the decision to enter under the fill `mode`.
+    """
+    entry = rows_of(trades["entry_time"], series)
     return {
-        "trades/entry": rows_of(trades["entry_time"], series),
+        "trades/entry": entry,
+        "trades/decided": (entry if mode == "close" else entry - 1).astype(np.int32),
         "trades/exit": rows_of(trades["exit_time"], series),
         "trades/direction": np.where(trades["direction"] == "long", 1, -1).astype(np.int8),
         "trades/reason": codes(trades["reason"]),

@@ -94,13 +94,14 @@ def shown(result: RunResult) -> list[str]:
 
 
 def headline(result: RunResult) -> str:
-    """Return the one sentence that matters: the last segment after costs beside buying and holding."""
+    """Return the one sentence that matters: the last segment after costs beside its baselines."""
     name = list(result.derived["segments"])[-1]
     policy, held = result.metrics[name], result.baselines[name]["buy_and_hold"]
-    sentence = (
-        f"On {name}, after costs, the policy made {policy.total_return:+.1%}; "
-        f"buying and holding made {held.total_return:+.1%}."
-    )
+    made = [f"buying and holding made {held.total_return:+.1%}"]
+    if cross := result.baselines[name].get("moving_average_cross"):
+        made.append(f"a moving-average cross {cross.total_return:+.1%}")
+    made.append(f"the same positions at random times {result.random.percentile(50):+.1%} (median)")
+    sentence = f"On {name}, after costs, the policy made {policy.total_return:+.1%}; {', '.join(made)}."
     labels = result.curves.loc[result.curves["segment"] == name, "seen"]
     shares = {label: float((labels == label).mean()) for label in ("in-sample", "selection")}
     used = [f"{share:.0%} of these bars are {label}" for label, share in shares.items() if share]
@@ -109,11 +110,21 @@ def headline(result: RunResult) -> str:
 
 def card(result: RunResult, settings: Mapping[str, Any]) -> list[list[str]]:
     """Return the rows ``[name, value]`` of the run card; what an older version did not record is left out."""
-    summary, costs, data = result.summary, result.derived["env_params"], result.summary["data"]
-    seeds, perf = result.seeds, summary.get("perf") or {}
-    versions = settings.get("versions", {})
+    perf, versions = result.summary.get("perf") or {}, settings.get("versions", {})
     rows = {
         "run": None if result.directory is None else str(result.directory),
+        **common_rows(result.summary, result.derived["env_params"], result.seeds),
+        "speed": f"{perf['steps_per_second']:,.0f} steps a second" if perf.get("steps_per_second") else None,
+        "policy": result.derived["params_sha256"][:12],
+        "jtf": " ".join(filter(None, [versions.get("jtf"), (settings.get("git_revision") or "")[:12]])) or None,
+    }
+    return [[name, value] for name, value in rows.items() if value]
+
+
+def common_rows(summary: Mapping[str, Any], costs: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, str | None]:
+    """Return the rows of the card that runs and experiments share; None where `summary` does not say."""
+    data = summary["data"]
+    return {
         "bars": f"{data['bars']:,} from {data['source']}",
         "span": f"{data['start'][:10]} to {data['end'][:10]}",
         "costs a side": f"fee {basis_points(costs['fee'])}, slippage {basis_points(costs['slippage'])}",
@@ -122,11 +133,7 @@ def card(result: RunResult, settings: Mapping[str, Any]) -> list[list[str]]:
         "members": f"{len(seeds)}, seeds {', '.join(map(str, seeds))}" if seeds else None,
         "layout": summary.get("layout"),
         "device": summary.get("device"),
-        "speed": f"{perf['steps_per_second']:,.0f} steps a second" if perf.get("steps_per_second") else None,
-        "policy": result.derived["params_sha256"][:12],
-        "jtf": " ".join(filter(None, [versions.get("jtf"), (settings.get("git_revision") or "")[:12]])) or None,
     }
-    return [[name, value] for name, value in rows.items() if value]
 
 
 def basis_points(fraction: float) -> str:
@@ -165,9 +172,24 @@ def segment_content(result: RunResult, series: Series, lines: Rolling) -> dict[s
 def tiles(result: RunResult, name: str) -> list[Tile]:
     """Return the headline numbers of a segment, each beside that of buying and holding."""
     policy, held = asdict(result.metrics[name]), asdict(result.baselines[name]["buy_and_hold"])
+    judged = name == list(result.derived["segments"])[-1]
     spent = result.derived["segments"][name]["costs"] / result.derived["env_params"]["initial_equity"]
     paid = {"name": "costs", "label": "fees and slippage", "value": spent, "text": f"{spent:.1%}"}
-    return [*(tile(metric, policy[metric], held[metric]) for metric in TILES), paid | {"beside": "of the first equity"}]
+    found = [tile(metric, policy[metric], held[metric]) for metric in TILES]
+    return [*found, paid | {"beside": "of the first equity"}, *([random_tile(result, name)] if judged else [])]
+
+
+def random_tile(result: RunResult, name: str) -> Tile:
+    """Return the share of the random timings that the policy's return on a segment is above."""
+    own, drawn = result.metrics[name].total_return, result.random.total_returns
+    share = sum(one < own for one in drawn) / len(drawn)
+    return {
+        "name": "random",
+        "label": "above random timing",
+        "value": share,
+        "text": f"{share:.0%}",
+        "beside": f"of {len(drawn)} draws of the same positions",
+    }
 
 
 def tile(metric: str, policy: Any, *compared_with: Any) -> Tile:
@@ -175,14 +197,20 @@ def tile(metric: str, policy: Any, *compared_with: Any) -> Tile:
     held = compared_with[0] if compared_with else None
     rank = better(metric, policy, held)
     compared = {None: "buy and hold", True: "ahead of buy and hold,", False: "behind buy and hold,"}[rank]
+    beside = "not defined for buy and hold" if held is None else f"{compared} {tile_text(metric, held)}"
     return {
         "name": metric,
         "label": TILES[metric],
         "value": policy,
-        "text": metric_text(metric, policy),
+        "text": tile_text(metric, policy),
         "buy_and_hold": held,
-        "beside": f"{compared} {metric_text(metric, held)}" if compared_with else "",
+        "beside": beside if compared_with else "",
     }
+
+
+def tile_text(metric: str, value: Any) -> str:
+    """Return a metric as a tile shows it: a return with its sign."""
+    return number(value, "+.1%") if metric == "total_return" else metric_text(metric, value)
 
 
 def better(metric: str, policy: float | None, held: float | None) -> bool | None:
@@ -248,7 +276,7 @@ def data_content(data: Mapping[str, Any]) -> dict[str, Any]:
     rows = [
         ("bars used", data["bars"]),
         ("rows read", report["rows"]),
-        ("sessions", report["sessions"]),
+        ("sessions; all bars of a market around the clock are one", report["sessions"]),
         ("half days", data["half_days"]),
         ("untradable bars: no volume, or the first after a hole", data["untradable"]),
         ("holes inside sessions", len(report["gaps"])),

@@ -1,9 +1,9 @@
 """The page of an experiment: what ``report.json`` says of a walk-forward, its paths, or several symbols. No JAX."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,8 @@ import pandas as pd
 from jtf.console import number
 from jtf.errors import UserError
 from jtf.report.arrays import minutes
-from jtf.report.content import FORMAT, Tile, tile
+from jtf.report.content import FORMAT, Tile, common_rows, data_content, tile
+from jtf.report.figures import draw_equity, draw_folds, draw_months, draw_paths, draw_symbols, picture
 from jtf.report.series import monthly_returns
 from jtf.results.bar_account import find_drawdown
 from jtf.results.run_directory import SUMMARY, read_summary
@@ -27,14 +28,26 @@ SHOWN = ("total_return", "sharpe", "max_drawdown", "num_trades")
 Arrays = dict[str, np.ndarray]
 
 
-def experiment_content(directory: Path) -> tuple[dict[str, Any], Arrays]:
-    """Return what the page of an experiment says, and its arrays; raise `UserError` where it has not finished."""
+class Page(NamedTuple):
+    """What `jtf.report.write.write_page` writes."""
+
+    content: dict[str, Any]
+    arrays: Arrays
+    pictures: dict[str, bytes]
+    """File name -> PNG."""
+
+
+def experiment_page(directory: Path) -> Page:
+    """Return what the page of an experiment says, its arrays and pictures.
+
+    Raises `UserError` where it has not finished, or was written by another version.
+    """
     summary = _finished(directory)
     builders = {"walkforward": _paths if "paths" in summary else _walkforward, "evaluate": _evaluation}
     if summary["kind"] not in builders:
         raise UserError(f"{directory} is an experiment of kind {summary['kind']!r}, which has no page.")
     try:
-        content, arrays = builders[summary["kind"]](directory, summary)
+        page = builders[summary["kind"]](directory, summary)
     except (KeyError, TypeError):  # A key that this version does not write, or one that it needs.
         raise UserError(
             f"{directory / SUMMARY} was written by another version of jtf; start its command again."
@@ -48,7 +61,7 @@ def experiment_content(directory: Path) -> tuple[dict[str, Any], Arrays]:
         "verdict": summary["verdict"],
         "no_verdict": "These fits knew what came after the bars they are tested on: there is no verdict.",
     }
-    return common | content, arrays
+    return page._replace(content=common | page.content)
 
 
 def _finished(directory: Path) -> dict[str, Any]:
@@ -57,73 +70,101 @@ def _finished(directory: Path) -> dict[str, Any]:
     return read_summary(directory)
 
 
-def _walkforward(directory: Path, summary: Mapping[str, Any]) -> tuple[dict[str, Any], Arrays]:
+def _walkforward(directory: Path, summary: Mapping[str, Any]) -> Page:
     curves = pd.read_parquet(directory / CURVES)
-    stitched, folds, test = summary["stitched"], summary["folds"], summary["metrics"]["test"]
+    stitched, symbol = summary["stitched"], summary["symbol"]
     policy, held = stitched["metrics"]["equity"], stitched["metrics"]["buy_and_hold"]
     seeds = [name.removeprefix(MEMBER_EQUITY) for name in map(str, curves) if name.startswith(MEMBER_EQUITY)]
-    tiles = [
+    folds = [_fold(index, fold) for index, fold in enumerate(summary["folds"])]
+    stretch = _stretch(curves, "fold", "equity", summary["common"], ("policy", "members", "seed"), seeds)
+    content = {
+        "title": f"{symbol} – walk-forward",
+        "symbol": symbol,
+        "headline": (
+            f"Over {len(folds)} folds that no training had seen, after costs, the policy made "
+            f"{policy['total_return']:+.1%}; buying and holding made {held['total_return']:+.1%}."
+        ),
+        "shows": ["tiles", "equity", "months", "folds", "bars"],
+        "card": _card(directory, summary["common"], {"name": summary["name"], "folds": str(len(folds))}),
+        "segments": {WHOLE: stretch | {"tiles": _walkforward_tiles(summary)}},
+        "folds": {symbol: folds},
+        "data": data_content(summary["common"]["data"]),
+    }
+    lines = {f"member/{seed}": f"{MEMBER_EQUITY}{seed}" for seed in seeds}
+    title = f"{symbol}, out of sample"
+    drawn = _stretch_pictures(title, curves, "equity", list(lines.values()), stretch)
+    drawn["folds.png"] = picture(title, (1,), lambda axes: draw_folds(axes[0], folds))
+    return Page(content, _arrays(curves, {"equity": "equity", **lines}), drawn)
+
+
+def _walkforward_tiles(summary: Mapping[str, Any]) -> list[Tile]:
+    stitched, test = summary["stitched"], summary["metrics"]["test"]
+    policy, held = stitched["metrics"]["equity"], stitched["metrics"]["buy_and_hold"]
+    return [
         tile("total_return", policy["total_return"], held["total_return"]),
         tile("sharpe", policy["sharpe"], held["sharpe"]),
         tile("max_drawdown", policy["max_drawdown"], held["max_drawdown"]),
         tile("profit_factor", test["profit_factor"]),
         tile("num_trades", test["num_trades"]),
         _share("folds_with_profit", "folds with a profit", stitched["folds_with_profit"]),
-        _share("folds_above_holding", "folds above holding", stitched["folds_above_holding"]),
+        _share("folds_above_holding", "folds above buy and hold", stitched["folds_above_holding"]),
         _plain("sharpe_gap", "training Sharpe less test Sharpe", stitched["sharpe_gap"], "mean of the folds"),
         _plain("deflated_sharpe", "deflated Sharpe ratio", summary["luck"]["deflated_sharpe"], _trials(summary)),
     ]
-    content = {
-        "title": f"{summary['symbol']} – walk-forward",
-        "symbol": summary["symbol"],
-        "headline": (
-            f"Over {len(folds)} folds that no training had seen, after costs, the policy made "
-            f"{policy['total_return']:+.1%}; buying and holding made {held['total_return']:+.1%}."
-        ),
-        "shows": ["tiles", "equity", "months", "folds"],
-        "card": [["experiment", str(directory)], ["name", summary["name"]], ["folds", str(len(folds))]],
-        "segments": {WHOLE: _stretch(curves, tiles, "fold", ("policy", "members", "seed"), seeds)},
-        "folds": {summary["symbol"]: [_fold(index, fold) for index, fold in enumerate(folds)]},
-    }
-    lines = {f"member/{seed}": f"{MEMBER_EQUITY}{seed}" for seed in seeds}
-    return content, _arrays(curves, {"equity": "equity", **lines})
 
 
-def _paths(directory: Path, summary: Mapping[str, Any]) -> tuple[dict[str, Any], Arrays]:
-    curves = pd.read_parquet(directory / CURVES)
+def _paths(directory: Path, summary: Mapping[str, Any]) -> Page:
+    curves, symbol = pd.read_parquet(directory / CURVES), summary["symbol"]
     metrics = summary["paths"]["metrics"]
     held = metrics["buy_and_hold"]
     names = sorted((name for name in metrics if name.startswith(PATH)), key=lambda name: metrics[name]["sharpe"] or 0.0)
     middle = names[(len(names) - 1) // 2]
-    low, high = metrics[names[0]]["sharpe"], metrics[names[-1]]["sharpe"]
+    sharpes = [(name.removeprefix(PATH), metrics[name]["sharpe"] or 0.0) for name in names]
     tiles = [
         tile("sharpe", metrics[middle]["sharpe"], held["sharpe"]),
         tile("total_return", metrics[middle]["total_return"], held["total_return"]),
         tile("max_drawdown", metrics[middle]["max_drawdown"], held["max_drawdown"]),
         _share("share_with_profit", "paths with a profit", summary["paths"]["share_with_profit"]),
     ]
+    stretch = _stretch(curves, "group", middle, summary["common"], ("median path", "paths", "path"), _numbers(names))
     content = {
-        "title": f"{summary['symbol']} – combinatorial cross-validation",
-        "symbol": summary["symbol"],
+        "title": f"{symbol} – combinatorial cross-validation",
+        "symbol": symbol,
         "headline": (
             f"{len(summary['folds'])} fits, {len(names)} paths over every bar, after costs: Sharpe ratios from "
-            f"{number(low, '.2f')} to {number(high, '.2f')}; buying and holding {number(held['sharpe'], '.2f')}."
+            f"{sharpes[0][1]:.2f} to {sharpes[-1][1]:.2f}; buying and holding {number(held['sharpe'], '.2f')}."
         ),
-        "shows": ["tiles", "equity", "months"],
-        "card": [["experiment", str(directory)], ["fits", str(len(summary["folds"]))], ["paths", str(len(names))]],
-        "segments": {
-            WHOLE: _stretch(
-                curves.assign(equity=curves[middle]), tiles, "group", ("median path", "paths", "path"), _numbers(names)
-            )
-        },
+        "shows": ["tiles", "paths", "equity", "months", "bars"],
+        "card": _card(directory, summary["common"], {"fits": str(len(summary["folds"])), "paths": str(len(names))}),
+        "segments": {WHOLE: stretch | {"tiles": tiles}},
+        "paths": {"sharpe": sharpes, "buy_and_hold": held["sharpe"], "rows": _distribution(sharpes, held["sharpe"])},
+        "data": data_content(summary["common"]["data"]),
     }
     lines = {f"member/{name.removeprefix(PATH)}": name for name in names}
-    return content, _arrays(curves, {"equity": middle, **lines})
+    drawn = _stretch_pictures(f"{symbol}, median path", curves, middle, names, stretch)
+    drawn["paths.png"] = picture(symbol, (1,), lambda axes: draw_paths(axes[0], sharpes, held["sharpe"]))
+    return Page(content, _arrays(curves, {"equity": middle, **lines}), drawn)
 
 
-def _evaluation(directory: Path, summary: Mapping[str, Any]) -> tuple[dict[str, Any], Arrays]:
+def _distribution(sharpes: Sequence[tuple[str, float]], held: float | None) -> list[list[str]]:
+    """Return the rows ``[name, value]`` that describe the Sharpe ratios of the paths."""
+    values = np.array([value for _, value in sharpes])
+    rows = [
+        [name, f"{np.percentile(values, percent):.2f}"]
+        for name, percent in {"least": 0, "lower quartile": 25, "median": 50, "upper quartile": 75, "most": 100}.items()
+    ]
+    rows.append(["paths with a Sharpe ratio above 0", f"{np.mean(values > 0):.0%}"])
+    return rows if held is None else [*rows, ["paths above buying and holding", f"{np.mean(values > held):.0%}"]]
+
+
+def _evaluation(directory: Path, summary: Mapping[str, Any]) -> Page:
     symbols = summary["symbols"]
     ahead = [symbol for symbol, record in symbols.items() if _excess(record) > 0]
+    rows = [_symbol(name, record) for name, record in symbols.items()]
+    first = next(iter(symbols.values()))["common"]
+    card = {"experiment": str(directory), "name": summary["name"], "symbols": ", ".join(symbols)}
+    shared = common_rows(first, first["env_params"], first["seeds"])
+    card |= {name: shared[name] or "" for name in ("trained", "members", "layout", "device")}
     content = {
         "title": f"{len(symbols)} symbols – evaluation",
         "symbol": f"{len(symbols)} symbols",
@@ -132,14 +173,14 @@ def _evaluation(directory: Path, summary: Mapping[str, Any]) -> tuple[dict[str, 
             "by the median of their folds."
         ),
         "shows": ["symbols", "folds"],
-        "card": [["experiment", str(directory)], ["name", summary["name"]], ["symbols", ", ".join(symbols)]],
+        "card": [[name, value] for name, value in card.items() if value],
         "segments": {},
-        "symbols": [_symbol(name, record) for name, record in symbols.items()],
+        "symbols": rows,
         "folds": {
             name: [_fold(index, fold) for index, fold in enumerate(record["folds"])] for name, record in symbols.items()
         },
     }
-    return content, {}
+    return Page(content, {}, {"symbols.png": picture("out of sample", (1,), lambda axes: draw_symbols(axes[0], rows))})
 
 
 def _excess(record: Mapping[str, Any]) -> float:
@@ -161,6 +202,8 @@ def _symbol(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
         "sharpe": number(test["sharpe"], ".2f"),
         "deflated_sharpe": number(record["luck"]["deflated_sharpe"], ".2f"),
         "verdict": record["verdict"],
+        "card": _rows(record["common"]),
+        "values": {**spread["folds"], "buy_and_hold": spread["baselines"]["buy_and_hold"]["median"]},
     }
 
 
@@ -168,16 +211,25 @@ def _range(found: Mapping[str, Any]) -> str:
     return f"{100 * found['least']:+.1f} to {100 * found['most']:+.1f}"
 
 
+def _card(directory: Path, common: Mapping[str, Any], own: Mapping[str, str]) -> list[list[str]]:
+    """Return the rows ``[name, value]`` of the card: the experiment, what it alone has, what its folds share."""
+    return [["experiment", str(directory)], *([name, value] for name, value in own.items()), *_rows(common)]
+
+
+def _rows(common: Mapping[str, Any]) -> list[list[str]]:
+    shared = common_rows(common, common["env_params"], common["seeds"])
+    return [[name, value] for name, value in shared.items() if value]
+
+
 def _stretch(
-    curves: pd.DataFrame, tiles: list[Tile], part: str, names: tuple[str, str, str], fan: list[str]
+    curves: pd.DataFrame, part: str, line: str, common: Mapping[str, Any], names: tuple[str, str, str], fan: list[str]
 ) -> dict[str, Any]:
     """Return what the page says of the one stretch of an experiment.
 
-    `curves` have the columns ``time``, `part`, ``equity`` and ``buy_and_hold``; `names` are those of the line, of the
-    fan around it, and of one of its lines.
+    `curves` have the columns ``time``, `part`, `line` and ``buy_and_hold``; `names` are those of the line, of the fan
+    around it, and of one of its lines; `common` is what the folds share.
     """
-    times = pd.DatetimeIndex(curves["time"]).tz_localize(None).tz_localize("UTC")
-    equity, held = curves["equity"].to_numpy(), curves["buy_and_hold"].to_numpy()
+    times, equity, timezone = _times(curves), curves[line].to_numpy(), common["data"]["timezone"]
     starts = np.flatnonzero(np.append(True, np.diff(curves[part].to_numpy()) != 0))
     ends = np.append(starts[1:], len(curves) - 1)
     return {
@@ -185,11 +237,10 @@ def _stretch(
         "end": times[-1].isoformat(),
         "bars": len(curves),
         "ruined": False,
-        "tiles": tiles,
         "monthly": {
-            "policy": monthly_returns(times, equity, "UTC"),
-            "buy_and_hold": monthly_returns(times, held, "UTC"),
-            "timezone": "UTC",
+            "policy": monthly_returns(times, equity, timezone),
+            "buy_and_hold": monthly_returns(times, curves["buy_and_hold"].to_numpy(), timezone),
+            "timezone": timezone,
         },
         "drawdown": asdict(find_drawdown(equity, times)),
         "seen": [(f"{part} {index}", int(a), int(b)) for index, (a, b) in enumerate(zip(starts, ends, strict=True))],
@@ -198,12 +249,28 @@ def _stretch(
     }
 
 
+def _stretch_pictures(
+    title: str, curves: pd.DataFrame, line: str, fan: Sequence[str], stretch: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """Return the pictures of the one stretch: the equity of `line` within its `fan` of columns, and its months."""
+    times, equity, held = _times(curves), curves[line].to_numpy(), curves["buy_and_hold"].to_numpy()
+    lines = [curves[column].to_numpy() for column in fan]
+    name = stretch["line_names"][0]
+    return {
+        "equity.png": picture(title, (3, 1), lambda axes: draw_equity(axes, times, equity, held, lines, name)),
+        "months.png": picture(title, (1,), lambda axes: draw_months(axes[0], stretch["monthly"])),
+    }
+
+
+def _times(curves: pd.DataFrame) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(curves["time"]).tz_localize(None).tz_localize("UTC")
+
+
 def _arrays(curves: pd.DataFrame, lines: Mapping[str, str]) -> Arrays:
     """Return the arrays of the one stretch: time, buying and holding, and `lines` (name -> column)."""
-    times = pd.DatetimeIndex(curves["time"]).tz_localize(None).tz_localize("UTC")
     columns = {"buy_and_hold": "buy_and_hold", **lines}
     arrays = {name: curves[column].to_numpy(np.float32) for name, column in columns.items()}
-    return {f"{WHOLE}/{name}": array for name, array in {"time": minutes(times), **arrays}.items()}
+    return {f"{WHOLE}/{name}": array for name, array in {"time": minutes(_times(curves)), **arrays}.items()}
 
 
 def _fold(index: int, fold: Mapping[str, Any]) -> dict[str, Any]:

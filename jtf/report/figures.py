@@ -2,7 +2,7 @@
 
 import calendar
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,9 @@ def pictures(
     """
     name = list(series)[-1]
     one, title = series[name], f"{content['symbol']}, {name}"
+    curves = (one.times, one.equity, one.buy_and_hold, one.members.values())
     found = {
-        "equity.png": picture(title, (3, 1), lambda axes: draw_equity(axes, one)),
+        "equity.png": picture(title, (3, 1), lambda axes: draw_equity(axes, *curves)),
         "months.png": picture(title, (1,), lambda axes: draw_months(axes[0], content["segments"][name]["monthly"])),
         "rolling.png": picture(title, (2, 1), lambda axes: draw_rolling(axes, one, lines[name])),
         "price.png": picture(title, (3, 1), lambda axes: draw_price(axes, one, fills[fills["segment"] == name])),
@@ -73,16 +74,20 @@ def draw_line(axes: "Axes", times: Any, values: np.ndarray, **style: Any) -> Non
     axes.plot(times[rows].tz_convert(None).to_numpy(), values[rows], **style)
 
 
-def draw_equity(axes: Any, series: Series) -> None:
-    """Draw growth of 1, members as a fan, and the drawdown below."""
-    for equity in series.members.values():
-        draw_line(axes[0], series.times, equity / equity[0], color=POLICY, alpha=0.3, linewidth=0.8)
-    for equity, colour, style, label in (
-        (series.buy_and_hold, HELD, ":", "buy and hold"),
-        (series.equity, POLICY, "-", "policy"),
-    ):
-        draw_line(axes[0], series.times, equity / equity[0], color=colour, linestyle=style, label=label)
-        draw_line(axes[1], series.times, drawdown(equity), color=colour, linestyle=style, linewidth=1)
+def draw_equity(
+    axes: Any,
+    times: pd.DatetimeIndex,
+    equity: np.ndarray,
+    held: np.ndarray,
+    members: Iterable[np.ndarray],
+    name: str = "policy",
+) -> None:
+    """Draw growth of 1 over ``times [T]``, members (or paths) as a fan, and the drawdown below."""
+    for one in members:
+        draw_line(axes[0], times, one / one[0], color=POLICY, alpha=0.3, linewidth=0.8)
+    for curve, colour, style, label in ((held, HELD, ":", "buy and hold"), (equity, POLICY, "-", name)):
+        draw_line(axes[0], times, curve / curve[0], color=colour, linestyle=style, label=label)
+        draw_line(axes[1], times, drawdown(curve), color=colour, linestyle=style, linewidth=1)
     axes[0].set_ylabel("growth of 1")
     axes[0].legend(frameon=False, fontsize=9, loc="upper left")
     axes[1].set_ylabel("drawdown")
@@ -136,6 +141,53 @@ def draw_training(axes: Any, panels: list[dict[str, Any]]) -> None:
             one.plot(line["update"], [np.nan if value is None else value for value in line["value"]], linewidth=1)
         one.set_ylabel(panel["title"].split(",")[0], fontsize=8)
     axes[-1].set_xlabel("update")
+
+
+def draw_folds(axes: "Axes", folds: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the strip of a walk-forward: the return of every fold in and out of sample, and what it is compared with."""
+    places = np.arange(len(folds))
+    kinds = {
+        "in_sample": ("in-sample", FAINT), "out_of_sample": ("out of sample", POLICY),
+        "buy_and_hold": ("buy and hold", HELD),
+    }  # fmt: skip
+    for offset, (key, (label, colour)) in zip((-0.25, 0.0, 0.25), kinds.items(), strict=True):
+        axes.bar(places + offset, [fold[key]["total_return"] for fold in folds], 0.25, color=colour, label=label)
+    members = [fold["members"] for fold in folds]
+    axes.scatter(
+        np.repeat(places, [len(some) for some in members]), np.concatenate(members), marker="_", color="black", s=60,
+        zorder=3, label="members",
+    )  # fmt: skip
+    axes.set_xticks(places, [f"{fold['name']}\n{fold['start'][:7]}" for fold in folds])
+    _returns(axes)
+
+
+def draw_symbols(axes: "Axes", symbols: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the median return of every symbol with the range over its folds, beside buying and holding."""
+    values, places = [one["values"] for one in symbols], np.arange(len(symbols))
+    middle, held = (np.array([one[name] for one in values]) for name in ("median", "buy_and_hold"))
+    reach = np.abs(np.array([[one["least"], one["most"]] for one in values]) - middle[:, None]).T
+    axes.errorbar(places - 0.1, middle, reach, fmt="o", color=POLICY, label="policy, median and range of the folds")
+    axes.plot(places + 0.1, held, "D", color=HELD, label="buy and hold, median of the folds")
+    axes.set_xticks(places, [one["symbol"] for one in symbols])
+    axes.margins(x=0.2)
+    _returns(axes)
+
+
+def _returns(axes: "Axes") -> None:
+    axes.axhline(0.0, color="black", linewidth=0.6)
+    axes.set_ylabel("return after costs")
+    axes.legend(frameon=False, fontsize=9)
+    percent(axes)
+
+
+def draw_paths(axes: "Axes", sharpes: Sequence[tuple[str, float]], held: float | None) -> None:
+    """Draw the Sharpe ratio of every path, in order of size, and that of buying and holding."""
+    axes.bar([f"path {name}" for name, _ in sharpes], [value for _, value in sharpes], 0.6, color=POLICY)
+    if held is not None:
+        axes.axhline(held, color=HELD, linestyle=":", label="buy and hold")
+        axes.legend(frameon=False, fontsize=9)
+    axes.axhline(0.0, color="black", linewidth=0.6)
+    axes.set_ylabel("Sharpe ratio")
 
 
 def percent(axes: "Axes") -> None:

@@ -76,6 +76,8 @@
   const table = (head, rows, attributes = {}) => el("table", attributes,
     el("thead", {}, el("tr", {}, head.map((cell) => el("th", {}, cell)))),
     el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell) => el("td", {}, cell))))));
+  /** A table of names and values, as wide as they need. */
+  const pairs = (rows, attributes = {}) => el("table", { class: "pairs", ...attributes }, el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell) => el("td", {}, cell))))));
   const faded = (colour, share) => `rgba(${[1, 3, 5].map((k) => parseInt(colour.slice(k, k + 2), 16))},${share})`;
 
   /** The arrays of one segment by their short names. */
@@ -119,7 +121,7 @@
     const axis = { gridcolor: css("line"), zerolinecolor: css("line"), linecolor: css("line") };
     const found = {
       height, paper_bgcolor: css("paper"), plot_bgcolor: css("paper"), font: { color: css("ink"), size: 12, family: FONT },
-      margin: { l: narrow() ? 58 : 66, r: 10, t: narrow() ? 58 : 34, b: 40, autoexpand: false }, hovermode: "x unified", showlegend: true, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+      margin: { l: narrow() ? 58 : 78, r: 10, t: narrow() ? 58 : 34, b: 40, autoexpand: false }, hovermode: "x unified", showlegend: true, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
       legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, xanchor: "left", font: { size: 12 } },
       hoverlabel: { bgcolor: css("sheet"), bordercolor: css("line"), font: { color: css("ink"), size: 12 } },
       xaxis: { ...axis, showgrid: false }, ...extra,
@@ -256,7 +258,7 @@
     const build = (from, to) => [
       clock(time, lines[0][1], thin(lines[0][1], from, to)),
       ...members.map(([name, y], index) => line(time, y, thin(y, from, to), {
-        name: index ? name : fan, legendgroup: "members", showlegend: index === 0, hoverinfo: "skip", line: { color: faded(css("member"), 0.35), width: 1 },
+        name: index ? name : fan, legendgroup: "members", showlegend: index === 0, hoverinfo: "skip", line: { color: faded(css("member"), 0.55), width: 1 },
       })),
       ...lines.slice().reverse().map(([name, y, colour, width]) => line(time, y, thin(y, from, to), {
         name, line: { color: css(colour), width, dash: colour === "held" ? "dot" : "solid" }, hovertemplate: "%{y:.3f}",
@@ -274,7 +276,7 @@
     const annotations = seen.filter(() => several).map(([label, first, last]) => ({ text: label, x: (first + last) / 2, y: 1, xref: "x", yref: "paper", yanchor: "top", showarrow: false, font: { size: 11, color: css("faint") } }));
     clear(body, el("div", { class: "bar" }, toggle), node, el("p", { class: "faint" }, drawdownText(content.segments[current].drawdown)));
     const figure = timeFigure(node, time, build, () => layout(narrow() ? 400 : 480, {
-      y: { domain: [0.32, 1], type: log ? "log" : "linear", title: { text: "growth of 1" } }, y2: { domain: [0, 0.25], tickformat: ".0%", title: { text: "drawdown" } },
+      y: { domain: [0.32, 1], type: log ? "log" : "linear", title: { text: "growth of 1" } }, y2: { domain: [0, 0.25], tickformat: ".2~%", title: { text: "drawdown" } },
       x: { anchor: "y2" },
     }, { shapes, annotations }));
     toggle.addEventListener("click", () => { log = !log; toggle.setAttribute("aria-pressed", String(log)); linked.forEach((draw) => draw()); });
@@ -322,20 +324,20 @@
     const own = segmentArrays(current), rows = own["rolling/row"], bars = content.segments[current].rolling_bars;
     const time = Int32Array.from(rows, (row) => own.time[row]);
     const node = el("div", { class: "figure", id: "rolling" });
-    clear(body, el("p", { class: "faint" }, `Each point looks back over ${bars.toLocaleString("en-US")} bars.`), node);
+    clear(body, el("p", { class: "faint" }, `Each point looks back over ${bars.toLocaleString("en-US")} bars. A Sharpe ratio is not drawn where the returns do not vary.`), node);
     timeFigure(node, time, (from, to) => [
       clock(time, own["rolling/exposure"], thin(own["rolling/exposure"], from, to), { yaxis: "y2" }),
       line(time, own["rolling/buy_and_hold"], thin(own["rolling/buy_and_hold"], from, to), { name: "buy and hold", line: { color: css("held"), width: 1.4, dash: "dot" }, hovertemplate: "%{y:.2f}" }),
       line(time, own["rolling/sharpe"], thin(own["rolling/sharpe"], from, to), { name: "policy", line: { color: css("policy"), width: 1.8 }, hovertemplate: "%{y:.2f}" }),
       line(time, own["rolling/exposure"], thin(own["rolling/exposure"], from, to), { name: "exposure", yaxis: "y2", showlegend: false, line: { color: css("policy"), width: 1 }, fill: "tozeroy", fillcolor: faded(css("policy"), 0.2), hovertemplate: "%{y:.0%}" }),
-    ], () => layout(340, { y: { domain: [0.36, 1], title: { text: "Sharpe ratio" } }, y2: { domain: [0, 0.26], tickformat: ".1~%", rangemode: "tozero", title: { text: "exposure" } }, x: { anchor: "y2" } }));
+    ], () => layout(340, { y: { domain: [0.36, 1], title: { text: "Sharpe ratio" } }, y2: { domain: [0, 0.26], tickformat: ".2~%", rangemode: "tozero", title: { text: "exposure" } }, x: { anchor: "y2" } }));
   }
 
   function drawPrice(body) {
     const own = segmentArrays(current), time = own.time, fills = own["fills/row"];
     const node = el("div", { class: "figure", id: "price" }), panel = el("div", { class: "inspector", id: "inspector" });
     clear(body, node, panel);
-    let shown = fills.length ? Math.max(0, fills[0] - 1) : 0;
+    let shown = fills.length ? own["fills/decided"][0] : 0;
     const marked = () => ({ type: "line", xref: "x", yref: "paper", x0: shown, x1: shown, y0: 0, y1: 1, line: { color: css("accent"), width: 1.5 } });
     const markers = (side, from, to) => {
       const rows = [], prices = [], texts = [], all = [];
@@ -353,7 +355,7 @@
       line(time, own.close, thin(own.close, from, to), { name: "close", line: { color: css("faint"), width: 1.2 }, hovertemplate: "%{y:,.2f}" }),
       line(time, own.position, thin(own.position, from, to), { name: "position", yaxis: "y2", showlegend: false, line: { color: css("policy"), width: 1, shape: "hv" }, fill: "tozeroy", fillcolor: faded(css("policy"), 0.2), hovertemplate: "%{y:.0%}" }),
       markers(1, from, to), markers(-1, from, to),
-    ], () => layout(narrow() ? 380 : 430, { y: { domain: [0.3, 1], title: { text: "price, USD" } }, y2: { domain: [0, 0.22], tickformat: ".0%", title: { text: "position" } }, x: { anchor: "y2" } }, { shapes: [marked()] }));
+    ], () => layout(narrow() ? 380 : 430, { y: { domain: [0.3, 1], title: { text: "price, USD" } }, y2: { domain: [0, 0.22], tickformat: ".2~%", title: { text: "position" } }, x: { anchor: "y2" } }, { shapes: [marked()] }));
     node.removeAllListeners("plotly_click");
     node.on("plotly_click", (event) => inspect(event.points[0].customdata[0]));
     const inspect = (row) => { shown = row; Plotly.relayout(node, { shapes: [marked()] }); drawInspector(panel, own, row, inspect); };
@@ -362,17 +364,17 @@
   }
 
   function drawInspector(panel, own, row, inspect) {
-    const size = own.time.length, actions = content.names.actions, action = own.action[row], fills = own["fills/row"];
+    const size = own.time.length, actions = content.names.actions, action = own.action[row], fills = own["fills/row"], decided = own["fills/decided"];
     const next = (from, step) => { // The decision before the next fill in that direction.
-      for (let k = step > 0 ? 0 : fills.length - 1; k >= 0 && k < fills.length; k += step) if ((fills[k] - 1 - from) * step > 0) return Math.max(0, fills[k] - 1);
+      for (let k = step > 0 ? 0 : fills.length - 1; k >= 0 && k < fills.length; k += step) if ((decided[k] - from) * step > 0) return decided[k];
       return from;
     };
     const button = (label, target) => el("button", { onclick: () => inspect(target), disabled: target === row ? "" : undefined }, label);
     const filled = [];
-    for (let k = 0; k < fills.length; k++) if (fills[k] === row + 1) filled.push(`${own["fills/side"][k] > 0 ? "bought" : "sold"} ${short(own["fills/units"][k])} at ${money(own["fills/price"][k])} (${content.names.reasons[own["fills/reason"][k]].replace("_", " ")}), cost ${money(own["fills/cost"][k])} USD`);
+    for (let k = 0; k < fills.length; k++) if (decided[k] === row) filled.push(`${own["fills/side"][k] > 0 ? "bought" : "sold"} ${short(own["fills/units"][k])} at ${money(own["fills/price"][k])} (${content.names.reasons[own["fills/reason"][k]].replace("_", " ")}), cost ${money(own["fills/cost"][k])} USD`);
     const facts = [
       ["bar", `${stamp(own.time[row])} UTC`], ["close", money(own.close[row])], ["decision", action < 0 ? "none" : actions[action]],
-      ["fills in the next bar", filled.length ? filled.join("; ") : "none"],
+      ["fills before the next close", filled.length ? filled.join("; ") : "none"],
       ["position at this close", Number.isFinite(own.position[row]) ? percent(own.position[row], 0) : "none"], ["equity", `${money(own.equity[row])} USD`],
     ];
     clear(panel, el("div", { class: "bar" }, button("‹ fill", next(row, -1)), button("‹ bar", Math.max(0, row - 1)), button("bar ›", Math.min(size - 1, row + 1)), button("fill ›", next(row, 1)), el("span", { class: "hint" }, "Click a bar in the figure.")),
@@ -407,7 +409,7 @@
       if (!groups.has(observed.groups[k])) groups.set(observed.groups[k], []);
       groups.get(observed.groups[k]).push(cells);
     });
-    return el("div", { id: "columns" }, el("p", { class: "faint" }, `The ${observed.columns.length} columns at this bar: value, standard deviations from the training mean, and a bar from -3 to 3.`),
+    return el("div", { id: "columns" }, el("p", { class: "faint" }, `The ${observed.columns.length} columns at this bar: in natural units; as the policy is given it, in deviations from the training mean; and that from -3 to 3.`),
       el("div", { class: "columns" }, [...groups].map(([name, cells]) => el("section", {}, el("h3", {}, name), cells))));
   }
 
@@ -420,13 +422,13 @@
     const when = (name) => (k) => stamp(own.time[own[`trades/${name}`][k]]);
     const heads = [
       ["entered, UTC", at("entry"), when("entry"), ""], ["left", at("exit"), when("exit"), "wide"], ["side", at("direction"), (k) => own["trades/direction"][k] > 0 ? "long" : "short", ""],
-      ["units", at("units"), (k) => short(own["trades/units"][k]), "wide"], ["in", at("entry_price"), (k) => money(own["trades/entry_price"][k]), "wide"], ["out", at("exit_price"), (k) => money(own["trades/exit_price"][k]), "wide"],
+      ["units", at("units"), (k) => short(own["trades/units"][k]), "wide"], ["in, USD", at("entry_price"), (k) => money(own["trades/entry_price"][k]), "wide"], ["out, USD", at("exit_price"), (k) => money(own["trades/exit_price"][k]), "wide"],
       ["costs, USD", at("costs"), (k) => money(own["trades/costs"][k]), "wide"], ["net, USD", at("net"), (k) => money(own["trades/net"][k]), ""], ["bars", held, (k) => String(held(k)), ""], ["ended by", at("reason"), (k) => reason(k).replace("_", " "), "wide"],
     ];
     let order = Array.from({ length: size }, (_, k) => k), by = 0, down = false, first = 0;
     const grid = el("div"), bar = el("div", { class: "bar" });
     const paint = () => {
-      const pages = Math.ceil(size / PAGE), row = (k) => el("tr", { class: "go", title: "show in the price figure", onclick: () => inspector.show(Math.max(0, own["trades/entry"][k] - 1)) }, heads.map(([, , text, wide]) => el("td", { class: wide }, text(k))));
+      const pages = Math.ceil(size / PAGE), row = (k) => el("tr", { class: "go", title: "show in the price figure", onclick: () => inspector.show(own["trades/decided"][k]) }, heads.map(([, , text, wide]) => el("td", { class: wide }, text(k))));
       clear(grid, el("table", { id: "trades" }, el("thead", {}, el("tr", {}, heads.map(([name, , , wide], k) => el("th", { class: `sort ${wide}`, onclick: () => { down = by === k ? !down : false; by = k; sort(); } }, name + (by === k ? (down ? " ↓" : " ↑") : ""))))),
         el("tbody", {}, order.slice(first, first + PAGE).map(row))));
       clear(bar, el("button", { disabled: first === 0 ? "" : undefined, onclick: () => { first -= PAGE; paint(); } }, "‹"), el("span", { class: "faint" }, `page ${first / PAGE + 1} of ${pages}, ${size.toLocaleString("en-US")} trades`), el("button", { disabled: first + PAGE >= size ? "" : undefined, onclick: () => { first += PAGE; paint(); } }, "›"), el("button", { id: "csv", onclick: download }, "download CSV"));
@@ -458,7 +460,7 @@
     const rows = [
       ["return", percent(bars.total_return)], ["return a year", percent(bars.annual_return)], ["volatility a year", share(bars.volatility)],
       ["Sharpe ratio, of bars", number(bars.sharpe)], ["Sharpe ratio, of days", number(bars.sharpe_daily)], ["Sortino ratio", number(bars.sortino)], ["Calmar ratio", number(bars.calmar)],
-      ["turnover a year, times equity", number(bars.turnover, 1)], ["fees, USD", usd(bars.fees)], ["slippage, USD", usd(bars.slippage)], ["costs a side at which the fills earn nothing", bars.break_even_bp === null ? "–" : `${number(bars.break_even_bp, 1)} bp`],
+      ["turnover a year, times equity", number(bars.turnover, 1)], ["fees, USD", usd(bars.fees)], ["slippage, USD", usd(bars.slippage)], ["break-even costs a side", bars.break_even_bp === null ? "–" : `${number(bars.break_even_bp, 1)} bp`],
     ];
     const cells = (name, own) => [name, own.num_trades.toLocaleString("en-US"), usd(own.net), share(own.win_rate), number(own.payoff), number(own.profit_factor), usd(own.expectancy), number(own.bars_held, 0), share(own.mae, 2), share(own.mfe, 2)];
     const heads = ["", "trades", "net, USD", "wins", "payoff", "profit factor", "a trade, USD", "bars held", "MAE", "MFE"];
@@ -466,26 +468,26 @@
     const wide = [4, 6, 8, 9];
     const grid = (lines, id) => el("table", { id }, el("thead", {}, el("tr", {}, heads.map((head, k) => el("th", { class: wide.includes(k) ? "wide" : "" }, head)))),
       el("tbody", {}, lines.map((row) => el("tr", {}, row.map((cell, k) => el("td", { class: wide.includes(k) ? "wide" : "" }, cell))))));
-    clear(body, el("h3", {}, "a bar"), table(["", ""], rows, { id: "bar-account" }), el("h3", {}, "a trade"),
+    clear(body, el("h3", {}, "From close to close"), pairs(rows, { id: "bar-account" }), el("h3", {}, "By closed trades"),
       grid([cells("all closed trades", trades.total), ...groups("by_direction", "by_reason")], "trade-account"),
       el("details", {}, el("summary", {}, "by weekday and hour"), grid(groups("by_weekday", "by_hour"), "trade-times")),
-      el("p", { class: "faint" }, "MAE, MFE: mean of the worst and the best price while a trade was held, against its entry price. Hours and weekdays by the exchange's clock."));
+      el("p", { class: "faint" }, "Payoff: mean win over mean loss. MAE, MFE: mean of the worst and the best price while a trade was held, against its entry price. Hours and weekdays by the exchange's clock."));
   }
 
   function drawLuck(body) {
     const { luck, random } = content, own = content.segments[names[names.length - 1]].metrics, node = el("div", { class: "figure", id: "random" });
-    const rows = [["return of the policy", percent(own.policy.total_return)], [`the same positions at random times, ${random.total_returns.length} draws: median`, percent(random.percentiles[50])], ["their 5 % to 95 %", `${percent(random.percentiles[5])} to ${percent(random.percentiles[95])}`]];
+    const rows = [["return of the policy", percent(own.policy.total_return)], ["return of buying and holding", percent(own.buy_and_hold.total_return)],
+      [`the same positions at random times, median of ${random.total_returns.length} draws`, percent(random.percentiles[50])], ["5th to 95th percentile of these draws", `${percent(random.percentiles[5])} to ${percent(random.percentiles[95])}`]];
     if (luck) rows.push(
       ["probability that the true Sharpe ratio is above 0", number(luck.probabilistic_sharpe)],
       [`probability that it is above the luckiest of ${luck.num_trials} ${luck.num_trials === 1 ? "run" : "runs"} (deflated Sharpe ratio)`, number(luck.deflated_sharpe)],
       ["Sharpe ratio the luckiest of them is expected to show", number(luck.expected_maximum)],
       ["bars it takes to say with 95 % confidence that it is above 0", luck.minimum_track_record === null ? "–" : Math.ceil(luck.minimum_track_record).toLocaleString("en-US")]);
-    clear(body, node, table(["", ""], rows, { id: "luck" }));
+    clear(body, node, pairs(rows, { id: "luck" }));
     const draw = () => {
-      const lines = [[own.policy.total_return, "policy", "policy", "solid"], [own.buy_and_hold.total_return, "buy and hold", "held", "dot"]];
       const bars = { type: "histogram", name: "at random times", x: random.total_returns, nbinsx: 30, marker: { color: faded(css("faint"), 0.6) }, hovertemplate: "%{y} draws" };
-      const marks = lines.map(([x, name, colour, dash]) => ({ type: "scatter", mode: "lines", name, x: [x, x], y: [0, 1], yaxis: "y2", line: { color: css(colour), width: 2, dash }, hovertemplate: "%{x:+.1%}" }));
-      Plotly.react(node, [bars, ...marks], layout(narrow() ? 260 : 230, { x: { tickformat: "+.0%", nticks: 6 }, y: { title: { text: "draws" } }, y2: { overlaying: "y", range: [0, 1], visible: false } }, { hovermode: "closest", hoverdistance: 20, bargap: 0.05 }), config);
+      const mark = { type: "scatter", mode: "lines", name: "policy", x: [own.policy.total_return, own.policy.total_return], y: [0, 1], yaxis: "y2", line: { color: css("policy"), width: 2 }, hovertemplate: "%{x:+.1%}" };
+      Plotly.react(node, [bars, mark], layout(narrow() ? 270 : 240, { x: { tickformat: "+.2~%", nticks: 6, title: { text: "return" } }, y: { title: { text: "draws" } }, y2: { overlaying: "y", range: [0, 1], visible: false } }, { hovermode: "closest", hoverdistance: 20, bargap: 0.05 }), config);
     };
     draw();
     staying.push(draw);
@@ -496,25 +498,26 @@
       const own = member.segments[current];
       return [`seed ${member.seed}`, member.best_update ?? "–", own.total_return, own.sharpe, own.max_drawdown, own.num_trades];
     });
-    clear(body, table(["", "best update", "return", "Sharpe", "drawdown", "trades"], rows.map((row) => row.map(String)), { id: "members" }));
+    clear(body, table(["", "best update", "return", "Sharpe ratio", "drawdown", "trades"], rows.map((row) => row.map(String)), { id: "members" }));
   }
 
   function drawTraining(body) {
     const training = content.training;
     if (!training) return clear(body, el("p", { class: "faint" }, "A backtest has no training curves; its run has."));
-    const alarms = training.alarms.length ? training.alarms.map((alarm) => el("div", { class: "alarm" }, el("b", {}, `${alarm.name}, seed ${alarm.seed}`), el("p", {}, alarm.sentence), el("p", { class: "faint" }, `Likely: ${alarm.cause} Try: ${alarm.remedy}`))) : [el("p", { class: "faint", id: "alarms" }, "No alarm rang.")];
+    const alike = [...new Set(training.alarms.map((alarm) => alarm.name))].map((name) => training.alarms.filter((alarm) => alarm.name === name));
+    const alarms = alike.length ? alike.map((some) => el("div", { class: "alarm" }, el("b", {}, some[0].name), some.map((alarm) => el("p", {}, `Seed ${alarm.seed}: ${alarm.sentence}`)), el("p", { class: "faint" }, `Likely: ${some[0].cause} Try: ${some[0].remedy}`))) : [el("p", { class: "faint", id: "alarms" }, "No alarm rang.")];
     const node = el("div", { class: "figure", id: "training" });
-    clear(body, ...alarms, node);
+    clear(body, ...alarms, el("p", { class: "faint" }, "The horizontal axes count updates."), node);
     const panels = training.panels.filter((panel) => panel.lines.length), across = narrow() ? 1 : 2, down = Math.ceil(panels.length / across), palette = ["policy", "held", "up", "accent", "down"];
     const draw = () => {
       const traces = [], axes = {}, titles = [];
       panels.forEach((panel, k) => {
         const id = k ? String(k + 1) : "", column = k % across, row = Math.floor(k / across);
-        const x = [column / across + (column ? 0.045 : 0), (column + 1) / across - (column < across - 1 ? 0.045 : 0)], y = [1 - (row + 0.78) / down, 1 - (row + 0.16) / down];
+        const x = [column / across + (column ? 0.045 : 0), (column + 1) / across - (column < across - 1 ? 0.045 : 0)], y = [1 - (row + 0.84) / down, 1 - (row + 0.16) / down];
         axes[`x${id}`] = { domain: x, anchor: `y${id}`, type: "linear", nticks: 6, showgrid: false };
-        axes[`y${id}`] = { domain: y, anchor: `x${id}`, nticks: 5 };
+        axes[`y${id}`] = { domain: y, anchor: `x${id}`, nticks: 5, tickformat: panel.share ? ".2~%" : undefined };
         titles.push({ text: panel.title, x: x[0], y: y[1], xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false, font: { size: 12, color: css("faint") } });
-        panel.lines.forEach((own, index) => traces.push({ type: "scatter", mode: own.update.length > 40 ? "lines" : "lines+markers", name: `seed ${own.seed}`, legendgroup: String(own.seed), showlegend: k === 0 && panel.lines.length > 1, x: own.update, y: own.value, xaxis: `x${id}`, yaxis: `y${id}`, line: { color: css(palette[index % palette.length]), width: 1.3 }, marker: { size: 4 }, hovertemplate: "%{y:.4g}" }));
+        panel.lines.forEach((own, index) => traces.push({ type: "scatter", mode: own.update.length > 40 ? "lines" : "lines+markers", name: `seed ${own.seed}`, legendgroup: String(own.seed), showlegend: k === 0 && panel.lines.length > 1, x: own.update, y: own.value, xaxis: `x${id}`, yaxis: `y${id}`, line: { color: css(palette[index % palette.length]), width: 1.3 }, marker: { size: 4 }, hovertemplate: panel.share ? "update %{x}: %{y:.1%}" : "update %{x}: %{y:.4g}" }));
       });
       return Plotly.react(node, traces, layout(150 * down + 30, axes, { annotations: titles, hovermode: "closest" }), config);
     };
@@ -529,7 +532,7 @@
     const draw = () => {
       const traces = Object.entries(sweep.total_return).map(([fill, y]) => ({ type: "scatter", mode: "lines+markers", name: labels[fill], x: sweep.basis_points, y, line: { color: css(fill === sweep.own.fill ? "policy" : "faint"), dash: fill === sweep.own.fill ? "solid" : "dot" }, hovertemplate: "%{y:.1%}" }));
       const mark = { type: "line", xref: "x", yref: "paper", x0: own, x1: own, y0: 0, y1: 1, line: { color: css("held"), width: 1.5, dash: "dash" } };
-      Plotly.react(node, traces, layout(300, { x: { type: "linear", title: { text: "costs a side, basis points" }, unifiedhovertitle: { text: "%{x} bp" } }, y: { tickformat: ".0%", title: { text: "return" } } }, { shapes: [mark] }), config);
+      Plotly.react(node, traces, layout(300, { x: { type: "linear", title: { text: "costs a side, basis points" }, unifiedhovertitle: { text: "%{x} bp" } }, y: { tickformat: ".2~%", title: { text: "return" } } }, { shapes: [mark] }), config);
     };
     draw();
     staying.push(draw);
@@ -538,20 +541,35 @@
   function drawFolds(body) {
     const symbols = Object.keys(content.folds), node = el("div", { class: "figure", id: "folds" }), bar = el("div", { class: "bar" }), grid = el("div");
     let symbol = symbols[0];
+    const label = (fold) => `${fold.name}<br>${fold.start.slice(0, 7)}`;
     const keys = [["in_sample", "in-sample", "faint"], ["out_of_sample", "out of sample", "policy"], ["buy_and_hold", "buy and hold", "held"]];
     const draw = () => {
       const folds = content.folds[symbol];
-      const bars = keys.map(([key, name, colour]) => ({ type: "bar", name, x: folds.map((fold) => fold.name), y: folds.map((fold) => fold[key].total_return), marker: { color: css(colour) }, hovertemplate: "%{y:.1%}" }));
-      const dots = { type: "scatter", mode: "markers", name: "members", x: folds.flatMap((fold) => fold.members.map(() => fold.name)), y: folds.flatMap((fold) => fold.members), marker: { color: css("ink"), size: 5, symbol: "line-ew-open" }, hovertemplate: "%{y:.1%}" };
-      Plotly.react(node, [...bars, dots], layout(300, { x: { type: "category" }, y: { tickformat: ".0%", title: { text: "return" } } }, { bargap: 0.3 }), config);
+      const bars = keys.map(([key, name, colour]) => ({ type: "bar", name, x: folds.map(label), y: folds.map((fold) => fold[key].total_return), marker: { color: css(colour) }, hovertemplate: "%{y:.1%}" }));
+      const dots = { type: "scatter", mode: "markers", name: "members", x: folds.flatMap((fold) => fold.members.map(() => label(fold))), y: folds.flatMap((fold) => fold.members), marker: { color: css("ink"), size: 9, symbol: "line-ew-open", line: { width: 2 } }, hovertemplate: "%{y:.1%}" };
+      Plotly.react(node, [...bars, dots], layout(300, { x: { type: "category" }, y: { tickformat: ".2~%", title: { text: "return" } } }, { bargap: 0.3 }), config);
     };
     const paint = () => {
       if (symbols.length > 1) clear(bar, symbols.map((name) => el("button", { "aria-pressed": String(name === symbol), onclick: () => { symbol = name; paint(); draw(); } }, name)));
       const rows = content.folds[symbol].map((fold) => [fold.start.slice(0, 10), percent(fold.in_sample.total_return), percent(fold.out_of_sample.total_return), percent(fold.buy_and_hold.total_return), number(fold.in_sample.sharpe), number(fold.out_of_sample.sharpe), String(fold.out_of_sample.num_trades)]);
-      clear(grid, table(["test from", "in-sample", "out of sample", "held", "Sharpe in", "Sharpe out", "trades"], rows, { id: "fold-table" }));
+      clear(grid, table(["test from", "in-sample", "out of sample", "held", "Sharpe in", "Sharpe out", "trades"], rows, { id: "fold-table", class: "dates" }));
     };
-    clear(body, bar, node, grid);
+    clear(body, bar, node, grid, el("p", { class: "faint" }, "The page of one fold, with its trades and decisions: python -m jtf.report and the fold's run directory, which report.json names."));
     paint();
+    draw();
+    staying.push(draw);
+  }
+
+  /** Every path's Sharpe ratio in order of size: the distribution that stands for one number. */
+  function drawPaths(body) {
+    const { sharpe, buy_and_hold: held, rows } = content.paths, node = el("div", { class: "figure", id: "paths" });
+    clear(body, node, pairs(rows, { id: "path-table" }));
+    const draw = () => {
+      const names = sharpe.map(([name]) => `path ${name}`);
+      const bars = { type: "bar", name: "path", x: names, y: sharpe.map(([, value]) => value), marker: { color: css("policy") }, hovertemplate: "%{y:.2f}" };
+      const line = { type: "scatter", mode: "lines", name: "buy and hold", x: names, y: names.map(() => held), line: { color: css("held"), width: 2, dash: "dot" }, hovertemplate: "%{y:.2f}" };
+      Plotly.react(node, [bars, line], layout(narrow() ? 280 : 260, { x: { type: "category" }, y: { title: { text: "Sharpe ratio" } } }, { bargap: 0.4 }), config);
+    };
     draw();
     staying.push(draw);
   }
@@ -561,14 +579,14 @@
     const row = (own) => [own.symbol, own.median, own.folds, own.members, own.baselines.buy_and_hold, own.baselines.moving_average_cross, own.sharpe, own.deflated_sharpe, el("b", { class: own.verdict.status }, own.verdict.status)];
     const cell = (tag) => (content, k) => el(tag, { class: wide.includes(k) ? "wide" : "" }, content);
     clear(body, el("table", { id: "symbols" }, el("thead", {}, el("tr", {}, heads.map(cell("th")))), el("tbody", {}, content.symbols.map((own) => el("tr", {}, row(own).map(cell("td")))))),
-      ...content.symbols.map((own) => el("details", {}, el("summary", {}, `${own.symbol} (${own.asset_class.replace("_", " ")}): why ${own.verdict.status}`), el("ul", {}, own.verdict.reasons.map((reason) => el("li", {}, reason))))));
+      ...content.symbols.map((own) => el("details", {}, el("summary", {}, `${own.symbol} (${own.asset_class.replace("_", " ")}): why ${own.verdict.status}, and its bars`), el("ul", {}, own.verdict.reasons.map((reason) => el("li", {}, reason))), pairs(own.card))));
   }
 
   function drawData(body) {
     const data = content.data;
-    const gaps = data.gaps.length ? [el("h3", {}, "longest holes"), table(["first missing bar, UTC", "last", "bars"], data.gaps.map(([first, last, bars]) => [first.slice(0, 16).replace("T", " "), last.slice(0, 16).replace("T", " "), String(bars)]))] : [];
+    const gaps = data.gaps.length ? [el("h3", {}, "longest holes"), table(["first missing bar, UTC", "last", "bars"], data.gaps.map(([first, last, bars]) => [first.slice(0, 16).replace("T", " "), last.slice(0, 16).replace("T", " "), String(bars)]), { class: "pairs" })] : [];
     const sessions = data.missing_sessions.length ? [el("h3", {}, "sessions without a bar"), el("p", {}, data.missing_sessions.join(", "))] : [];
-    clear(body, table(["", ""], data.rows, { id: "data" }), ...gaps, ...sessions);
+    clear(body, pairs(data.rows, { id: "data" }), ...gaps, ...sessions);
   }
 
   // The whole page -----------------------------------------------------------------------------------------------
@@ -586,12 +604,13 @@
     price: ["Price, fills and decisions", "Click a bar, or a row of the trades below, to see what the policy saw and did there.", drawPrice],
     trades: ["Trades", "", drawTrades],
     metrics: ["Every metric beside the baselines", "Same bars, fills and costs.", drawTable],
-    accounts: ["Two accounts", "", drawAccounts],
+    accounts: ["Two accounts", "Equity counts every bar, trades count when they are closed. The two are never mixed.", drawAccounts],
     members: ["Members alone", "The policy above is their ensemble.", drawMembers],
+    paths: ["Distribution of the paths", "Each path tests every bar once, with fits that had not seen it.", drawPaths, true],
     costs: ["Costs", `What the same policy makes on ${last} at other costs.`, drawCosts, true],
     luck: ["Luck", `What chance alone may do on ${last}.`, drawLuck, true],
     training: ["Training", "", drawTraining, true],
-    bars: ["The bars", "", drawData, true],
+    bars: ["Data quality", "Of all bars that were read.", drawData, true],
   };
   const shown = content.shows.map((name) => { const [title, hint, draw, fixed] = PARTS[name]; return { ...part(title, hint), draw, fixed }; });
 

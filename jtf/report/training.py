@@ -7,6 +7,8 @@ import numpy as np
 
 from jtf.results.health import alarms
 
+SHARES = ("val/total_return", "train/clip_fraction", "train/explained_variance", "val/hold_share")
+"""Metrics that are drawn in per cent."""
 CURVES = {
     "val/total_return": "validation return",
     "val/num_trades": "validation trades",
@@ -27,7 +29,10 @@ def training_content(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | N
     if not records:
         return None
     return {
-        "panels": [{"name": name, "title": title, "lines": lines(records, name)} for name, title in CURVES.items()],
+        "panels": [
+            {"name": name, "title": title, "share": name in SHARES, "lines": lines(records, name)}
+            for name, title in CURVES.items()
+        ],
         "alarms": [alarm._asdict() for alarm in alarms(map(dict, records))],
     }
 

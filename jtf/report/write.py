@@ -9,7 +9,7 @@ import numpy as np
 from jtf.errors import UserError
 from jtf.report.arrays import page_arrays
 from jtf.report.content import report_content
-from jtf.report.experiment import experiment_content
+from jtf.report.experiment import experiment_page
 from jtf.report.page import page_html
 from jtf.report.series import rolling, segment_series
 from jtf.results.catalogue import EXPERIMENT
@@ -33,7 +33,7 @@ def write_report(directory: Path) -> Path:
     Raises `UserError` for a directory without results, with results of another version, or that is being written.
     """
     if (directory / EXPERIMENT).is_file():
-        return write_page(directory, *experiment_content(directory), {})
+        return write_page(directory, *experiment_page(directory))
     from jtf.report.figures import pictures
 
     refuse_unfinished(directory)

@@ -13,12 +13,12 @@ import pytest
 from jtf.data import load_bars
 from jtf.errors import UserError
 from jtf.report import main, write_report
-from jtf.report.arrays import page_arrays
+from jtf.report.arrays import fill_arrays, page_arrays
 from jtf.report.content import better, report_content
 from jtf.report.pack import pack_arrays, unpack_arrays
 from jtf.report.page import page_html, script_json
 from jtf.report.series import drawdown, monthly_returns, rolling, segment_series
-from jtf.results.metrics import sharpe
+from jtf.results.metrics import METRIC_NAMES, sharpe
 from jtf.results.results import read_result, write_results
 from jtf.results.run_directory import read_metrics, read_summary
 
@@ -52,11 +52,28 @@ def test_tiles_are_the_metrics_of_the_summary_beside_buying_and_holding(reported
     summary = read_summary(reported)
     for name, segment in twin["segments"].items():
         for tile in segment["tiles"]:
-            if tile["name"] != "costs":
+            if tile["name"] in METRIC_NAMES:
                 assert tile["value"] == summary["metrics"][name][tile["name"]]
                 assert tile["buy_and_hold"] == summary["baselines"][name]["buy_and_hold"][tile["name"]]
                 assert "buy and hold" in tile["beside"]
+        assert ("random" in {tile["name"] for tile in segment["tiles"]}) == (name == "test")
     assert [tile["name"] for tile in segment["tiles"]][:3] == ["total_return", "sharpe", "max_drawdown"]
+
+
+def test_the_random_tile_is_the_share_of_random_timings_that_earn_less(reported, twin):
+    (tile,) = (tile for tile in twin["segments"]["test"]["tiles"] if tile["name"] == "random")
+    result = read_result(reported)
+    own, drawn = result.metrics["test"].total_return, np.array(result.random.total_returns)
+    assert tile["value"] == np.mean(drawn < own) and 0 < tile["value"] < 1
+    assert tile["beside"].startswith(f"of {len(drawn)} draws")
+
+
+def test_the_headline_sets_the_policy_beside_its_baselines(reported, twin):
+    result = read_result(reported)
+    others = result.baselines["test"]
+    for found in (others["buy_and_hold"], others["moving_average_cross"]):
+        assert f"{found.total_return:+.1%}" in twin["headline"]
+    assert f"{result.random.percentile(50):+.1%} (median)" in twin["headline"]
 
 
 def test_costs_are_a_share_of_the_initial_equity(reported, twin):
@@ -100,6 +117,18 @@ def test_the_inspector_has_the_columns_and_the_probabilities_of_every_observed_b
     test = result.curves[result.curves["segment"] == twin["observed"]["segment"]]
     np.testing.assert_array_equal(odds[3], test["p_BUY_75"].to_numpy(np.float32))
     assert twin["observed"]["groups"][0] == "base6" and twin["observed"]["groups"][-1] == "hourly_context7"
+
+
+def test_a_fill_belongs_to_the_decision_that_ordered_it(reported):
+    result = read_result(reported)
+    series = segment_series(result.curves)["train"]
+    fills = result.fills[result.fills["segment"] == "train"].head(2)
+    known = fill_arrays(fills, series, "next_open")
+    assert (series.action[known["fills/decided"]] > 0).all()  # HOLD orders nothing.
+    some = pd.concat([fills, fills]).assign(reason=["signal", "signal", "stop", "take_profit"])
+    rows = fill_arrays(some, series, "close")["fills/row"]
+    assert (fill_arrays(some, series, "next_open")["fills/decided"] - rows).tolist() == [-1, -1, -1, -1]
+    assert (fill_arrays(some, series, "close")["fills/decided"] - rows).tolist() == [0, 0, -1, -1]
 
 
 @pytest.mark.parametrize("kind", ["int8", "uint8", "int32", "float16", "float32", "float64"])

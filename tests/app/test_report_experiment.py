@@ -2,10 +2,12 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from jtf.report import main
-from jtf.report.experiment import experiment_content
+from jtf.report.experiment import _stretch, experiment_page
+from jtf.report.series import monthly_returns
 from jtf.results.run_directory import read_summary
 from tests.app.test_report import embedded
 
@@ -20,6 +22,23 @@ def paged(request):
 
 def test_the_page_holds_what_the_json_twin_says(paged):
     assert json.loads(embedded(paged, "content")) == json.loads((paged / "report.json").read_text())
+
+
+def test_pictures_are_left_beside_the_page(paged):
+    names = {path.name for path in (paged / "figures").iterdir()}
+    shown = json.loads((paged / "report.json").read_text())["shows"]
+    expected = {"equity.png", "months.png"} if "equity" in shown else {"symbols.png"}
+    own = {"folds.png"} if "equity" in shown and "folds" in shown else {"paths.png"} if "paths" in shown else set()
+    assert names == expected | own
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in (paged / "figures").iterdir())
+
+
+def test_the_card_names_bars_costs_and_members(paged):
+    content = json.loads((paged / "report.json").read_text())
+    card = dict(content["card"]) | dict(content.get("symbols", [{"card": []}])[0]["card"])
+    assert (
+        "fee" in card["costs a side"] and "seeds" in card["members"] and "bars" in card and "steps" in card["trained"]
+    )
 
 
 def test_the_verdict_is_the_experiments(paged):
@@ -38,7 +57,7 @@ def test_the_page_of_an_experiment_opens_without_complaint(paged, browser):
 
 
 def test_folds_and_the_stitched_curve_are_those_of_the_summary(walked):
-    summary, (content, arrays) = read_summary(walked), experiment_content(walked)
+    summary, (content, arrays, _) = read_summary(walked), experiment_page(walked)
     (stretch,) = content["segments"].values()
     equity = arrays["out of sample/equity"]
     assert equity[-1] / equity[0] - 1 == pytest.approx(stretch["tiles"][0]["value"], abs=1e-6)
@@ -50,7 +69,7 @@ def test_folds_and_the_stitched_curve_are_those_of_the_summary(walked):
 
 
 def test_the_line_of_paths_is_the_one_with_the_median_sharpe_ratio(crossed):
-    summary, (content, arrays) = read_summary(crossed), experiment_content(crossed)
+    summary, (content, arrays, _) = read_summary(crossed), experiment_page(crossed)
     sharpes = {name: found["sharpe"] for name, found in summary["paths"]["metrics"].items() if name != "buy_and_hold"}
     shown = content["segments"]["out of sample"]["tiles"][0]["value"]
     assert shown == sorted(sharpes.values())[(len(sharpes) - 1) // 2]
@@ -58,11 +77,31 @@ def test_the_line_of_paths_is_the_one_with_the_median_sharpe_ratio(crossed):
 
 
 def test_every_symbol_has_its_row_with_its_verdict(evaluated):
-    summary, (content, _) = read_summary(evaluated), experiment_content(evaluated)
+    summary, (content, _, _) = read_summary(evaluated), experiment_page(evaluated)
     assert [row["symbol"] for row in content["symbols"]] == list(summary["symbols"])
     for row, record in zip(content["symbols"], summary["symbols"].values(), strict=True):
         assert row["verdict"] == record["verdict"]
         assert row["median"] == f"{record['spread']['folds']['median']:+.1%}"
+
+
+def test_the_page_of_paths_describes_how_their_sharpe_ratios_are_distributed(crossed):
+    metrics = read_summary(crossed)["paths"]["metrics"]
+    shown, rows = experiment_page(crossed).content["paths"], dict(experiment_page(crossed).content["paths"]["rows"])
+    values = [metrics[f"path_{name}"]["sharpe"] for name, _ in shown["sharpe"]]
+    assert [value for _, value in shown["sharpe"]] == values == sorted(values) and len(values) == len(metrics) - 1
+    assert rows["least"] == f"{values[0]:.2f}" and rows["most"] == f"{values[-1]:.2f}"
+    above = sum(value > metrics["buy_and_hold"]["sharpe"] for value in values) / len(values)
+    assert rows["paths above buying and holding"] == f"{above:.0%}"
+
+
+def test_months_of_an_experiment_are_those_of_its_exchange(walked):
+    summary = read_summary(walked)
+    summary["common"]["data"]["timezone"] = "Asia/Tokyo"
+    curves = pd.read_parquet(walked / "stitched.parquet")
+    stretch = _stretch(curves, "fold", "equity", summary["common"], ("policy", "members", "seed"), [])
+    assert stretch["monthly"]["timezone"] == "Asia/Tokyo"
+    times = pd.DatetimeIndex(curves["time"])
+    assert stretch["monthly"]["policy"] == monthly_returns(times, curves["equity"].to_numpy(), "Asia/Tokyo")
 
 
 def test_an_unfinished_experiment_is_refused_in_one_sentence(walked, tmp_path, capsys):
