@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from jtf.results.health import Alarm
 from jtf.results.metrics import METRIC_NAMES, Metrics
 from jtf.results.results import RunResult
 from jtf.results.verdict import Verdict
@@ -189,6 +190,18 @@ def print_notes(console: Console, notes: Iterable[str]) -> None:
     """Print one line per note."""
     for note in notes:
         console.print(f"  note: {note}", highlight=False, soft_wrap=True)
+
+
+def print_alarms(console: Console, alarms: Iterable[Alarm], where: str = "") -> None:
+    """Print one line an alarm, of several members with the same one together; `where` says whose they are."""
+    together: dict[tuple[str, int], list[Alarm]] = {}
+    for alarm in alarms:
+        together.setdefault((alarm.name, alarm.begin), []).append(alarm)
+    for (name, update), some in together.items():
+        seeds = ", ".join(str(alarm.seed) for alarm in some)
+        said = f"{where}alarm: {name} (seed{'s' if len(some) > 1 else ''} {seeds}, update {update})."
+        sentences = f"{some[0].sentence} Likely: {some[0].cause} Remedy: {some[0].remedy}"
+        console.print(Text(said, style="bold yellow"), Text(sentences), soft_wrap=True)
 
 
 def print_optimum(console: Console, optimum: dict[str, float | None], segment: str) -> None:

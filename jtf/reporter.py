@@ -1,12 +1,14 @@
 """Who is told of a training while it runs: a person at a terminal, or nobody."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
 
-from jtf.console import LiveLine, print_settings
+from jtf.console import LiveLine, print_alarms, print_settings
 from jtf.data.check import TIMEFRAME_NAMES
+from jtf.results.health import Alarm
 from jtf.results.run_directory import last_checkpoint
 from jtf.task import Task, cost_warmup, device_name, notes
 from jtf_env.assets import describe_asset
@@ -27,6 +29,9 @@ class Reporter(Protocol):
     def validated(self, records: list[Metrics], improved: list[bool]) -> None:
         """Called after every validation; `improved` says which record is its member's best."""
 
+    def alarmed(self, alarms: Sequence[Alarm]) -> None:
+        """Called with the alarms that begin, once each."""
+
     def finished(self) -> None:
         """Called when the training has ended, however it ended."""
 
@@ -41,6 +46,9 @@ class Silent:
         """Say nothing."""
 
     def validated(self, records: list[Metrics], improved: list[bool]) -> None:
+        """Say nothing."""
+
+    def alarmed(self, alarms: Sequence[Alarm]) -> None:
         """Say nothing."""
 
     def finished(self) -> None:
@@ -70,6 +78,10 @@ class ConsoleReporter:
         """Show one validation and keep a line of it."""
         assert self._line is not None
         self._line.validated(records, improved)
+
+    def alarmed(self, alarms: Sequence[Alarm]) -> None:
+        """Print what goes wrong, and leave it on the screen."""
+        print_alarms(self._console, alarms)
 
     def finished(self) -> None:
         """Remove the live line."""

@@ -4,7 +4,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from jtf.models.policy_file import FILE_NAME, save_policy
 from jtf.report import write_report
 from jtf.reporter import Reporter, Silent
 from jtf.results.evaluation import evaluate
+from jtf.results.health import Alarm, AlarmWatch, alarm_history
 from jtf.results.luck import SharpeLuck, sharpe_luck
 from jtf.results.metrics import Metrics, bar_returns
 from jtf.results.provenance import seen_spans
@@ -220,17 +221,24 @@ def keep_bars(task: Task, directory: Path) -> Task:
 
 def learn(task: Task, directory: Path, reporter: Reporter, should_stop: Callable[[], bool] | None) -> TrainResult:
     """Run the learner, with the logs and the policy file of the best parameters so far."""
-    log = MetricsLog(directory)
+    log, watch = MetricsLog(directory), AlarmWatch(read_metrics(directory))
+
+    def keep(records: list[Record]) -> list[Alarm]:
+        marked, begun = watch.follow(records)
+        log.write(marked)
+        return begun
 
     def on_update(records: list[Record]) -> None:
-        log.write(records)
+        begun = keep(records)
         reporter.updated(records)
+        reporter.alarmed(begun)
 
     def on_validation(records: list[Record], best: dict[int, Params], improved: list[bool]) -> None:
-        log.write(records)
+        begun = keep(records)
         if any(improved):
             save_best(task, best, directory)
         reporter.validated(records, improved)
+        reporter.alarmed(begun)
 
     try:
         with errors_name_flags(PPOConfig, "ppo.", LearnerError):
@@ -299,9 +307,10 @@ def conclude(task: Task, result: TrainResult, directory: Path, started: float) -
     lost = [
         f"Member {seed} diverged and is not part of the ensemble." for seed in task.seeds if seed not in policy.seeds
     ]
-    visits = first_bar_visits(task, directory)
+    records = read_metrics(directory)
+    visits = first_bar_visits(task, records)
     summary = base_summary(task, directory, started, "finished") | learner_summary(result, started)
-    summary |= {"first_bar_visits": visits}
+    summary |= {"first_bar_visits": visits, "alarms": [alarm._asdict() for alarm in alarm_history(records)]}
     run = RunResult.from_measured(
         measured,
         notes=(*notes(task), *lost, *note_on_visits(visits, result.steps / task.problem.usable_rows)),
@@ -315,10 +324,10 @@ def conclude(task: Task, result: TrainResult, directory: Path, started: float) -
     return write_results(directory, run)
 
 
-def first_bar_visits(task: Task, directory: Path) -> float | None:
+def first_bar_visits(task: Task, records: Sequence[Record]) -> float | None:
     """Return how often training visited the first bars of its stretches, a window of each, beside the mean bar."""
     expected = first_bars_share(task.problem.data[0])
-    shares = [record["train/first_bars"] for record in read_metrics(directory) if "train/first_bars" in record]
+    shares = [record["train/first_bars"] for record in records if "train/first_bars" in record]
     return statistics.fmean(shares) / expected if shares and expected else None
 
 

@@ -7,10 +7,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from jtf.console import clock, number
+from jtf.console import clock, number, print_alarms
 from jtf.experiment.cells import Cell, cell_directory
 from jtf.experiment.executor import Outcome
 from jtf.reporter import Reporter
+from jtf.results.health import Alarm
 from jtf.results.run_directory import read_summary
 from jtf.task import Task
 from jtf_ppo.types import Metrics
@@ -73,6 +74,10 @@ class ExperimentTable:
         row[2], row[3] = state, score or row[3]
         self._draw()
 
+    def warn(self, cell: Cell, alarms: Sequence[Alarm]) -> None:
+        """Print the alarms that begin in a running cell."""
+        print_alarms(self._console, alarms, f"{cell.symbol} fold {cell.fold_index}: ")
+
     def _earned(self, cell: Cell, finished: bool) -> str:
         if not finished:
             return ""
@@ -113,6 +118,10 @@ class _CellReporter:
         """Show the median score of the members."""
         scores = sorted(record["val/score"] for record in records)
         self._table.say(self._cell, "validated", number(scores[len(scores) // 2], "+.3f"))
+
+    def alarmed(self, alarms: Sequence[Alarm]) -> None:
+        """Print what goes wrong above the table."""
+        self._table.warn(self._cell, alarms)
 
     def finished(self) -> None:
         """Nothing; the outcome is shown when the cell has ended."""
