@@ -18,6 +18,8 @@ BENCHMARKS = (
     "market_build",
     "members",
     "metrics",
+    "report",
+    "walkforward",
 )
 
 

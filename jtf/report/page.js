@@ -276,7 +276,7 @@
     const annotations = seen.filter(() => several).map(([label, first, last]) => ({ text: label, x: (first + last) / 2, y: 1, xref: "x", yref: "paper", yanchor: "top", showarrow: false, font: { size: 11, color: css("faint") } }));
     clear(body, el("div", { class: "bar" }, toggle), node, el("p", { class: "faint" }, drawdownText(content.segments[current].drawdown)));
     const figure = timeFigure(node, time, build, () => layout(narrow() ? 400 : 480, {
-      y: { domain: [0.32, 1], type: log ? "log" : "linear", title: { text: "growth of 1" } }, y2: { domain: [0, 0.25], tickformat: ".2~%", title: { text: "drawdown" } },
+      y: { domain: [0.32, 1], type: log ? "log" : "linear", title: { text: "growth of 1" } }, y2: { domain: [0, 0.25], nticks: 4, tickformat: ".2~%", title: { text: "drawdown" } },
       x: { anchor: "y2" },
     }, { shapes, annotations }));
     toggle.addEventListener("click", () => { log = !log; toggle.setAttribute("aria-pressed", String(log)); linked.forEach((draw) => draw()); });
@@ -330,7 +330,7 @@
       line(time, own["rolling/buy_and_hold"], thin(own["rolling/buy_and_hold"], from, to), { name: "buy and hold", line: { color: css("held"), width: 1.4, dash: "dot" }, hovertemplate: "%{y:.2f}" }),
       line(time, own["rolling/sharpe"], thin(own["rolling/sharpe"], from, to), { name: "policy", line: { color: css("policy"), width: 1.8 }, hovertemplate: "%{y:.2f}" }),
       line(time, own["rolling/exposure"], thin(own["rolling/exposure"], from, to), { name: "exposure", yaxis: "y2", showlegend: false, line: { color: css("policy"), width: 1 }, fill: "tozeroy", fillcolor: faded(css("policy"), 0.2), hovertemplate: "%{y:.0%}" }),
-    ], () => layout(340, { y: { domain: [0.36, 1], title: { text: "Sharpe ratio" } }, y2: { domain: [0, 0.26], tickformat: ".2~%", rangemode: "tozero", title: { text: "exposure" } }, x: { anchor: "y2" } }));
+    ], () => layout(340, { y: { domain: [0.36, 1], title: { text: "Sharpe ratio" } }, y2: { domain: [0, 0.26], nticks: 4, tickformat: ".2~%", rangemode: "tozero", title: { text: "exposure" } }, x: { anchor: "y2" } }));
   }
 
   function drawPrice(body) {
@@ -355,7 +355,7 @@
       line(time, own.close, thin(own.close, from, to), { name: "close", line: { color: css("faint"), width: 1.2 }, hovertemplate: "%{y:,.2f}" }),
       line(time, own.position, thin(own.position, from, to), { name: "position", yaxis: "y2", showlegend: false, line: { color: css("policy"), width: 1, shape: "hv" }, fill: "tozeroy", fillcolor: faded(css("policy"), 0.2), hovertemplate: "%{y:.0%}" }),
       markers(1, from, to), markers(-1, from, to),
-    ], () => layout(narrow() ? 380 : 430, { y: { domain: [0.3, 1], title: { text: "price, USD" } }, y2: { domain: [0, 0.22], tickformat: ".2~%", title: { text: "position" } }, x: { anchor: "y2" } }, { shapes: [marked()] }));
+    ], () => layout(narrow() ? 380 : 430, { y: { domain: [0.3, 1], title: { text: "price, USD" } }, y2: { domain: [0, 0.22], nticks: 4, tickformat: ".2~%", title: { text: "position" } }, x: { anchor: "y2" } }, { shapes: [marked()] }));
     node.removeAllListeners("plotly_click");
     node.on("plotly_click", (event) => inspect(event.points[0].customdata[0]));
     const inspect = (row) => { shown = row; Plotly.relayout(node, { shapes: [marked()] }); drawInspector(panel, own, row, inspect); };
@@ -498,7 +498,7 @@
       const own = member.segments[current];
       return [`seed ${member.seed}`, member.best_update ?? "–", own.total_return, own.sharpe, own.max_drawdown, own.num_trades];
     });
-    clear(body, table(["", "best update", "return", "Sharpe ratio", "drawdown", "trades"], rows.map((row) => row.map(String)), { id: "members" }));
+    clear(body, table(["", "best update", "return", "Sharpe ratio", "drawdown", "trades"], rows.map((row) => row.map(String)), { id: "members", class: "firm" }));
   }
 
   function drawTraining(body) {
@@ -552,7 +552,7 @@
     const paint = () => {
       if (symbols.length > 1) clear(bar, symbols.map((name) => el("button", { "aria-pressed": String(name === symbol), onclick: () => { symbol = name; paint(); draw(); } }, name)));
       const rows = content.folds[symbol].map((fold) => [fold.start.slice(0, 10), percent(fold.in_sample.total_return), percent(fold.out_of_sample.total_return), percent(fold.buy_and_hold.total_return), number(fold.in_sample.sharpe), number(fold.out_of_sample.sharpe), String(fold.out_of_sample.num_trades)]);
-      clear(grid, table(["test from", "in-sample", "out of sample", "held", "Sharpe in", "Sharpe out", "trades"], rows, { id: "fold-table", class: "dates" }));
+      clear(grid, table(["test from", "in-sample", "out of sample", "held", "Sharpe in", "Sharpe out", "trades"], rows, { id: "fold-table", class: "firm" }));
     };
     clear(body, bar, node, grid, el("p", { class: "faint" }, "The page of one fold, with its trades and decisions: python -m jtf.report and the fold's run directory, which report.json names."));
     paint();

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -31,6 +32,7 @@ from benchmarks import (
     roofline,
     steps_per_second,
     time_to_quality,
+    walkforward,
 )
 from benchmarks.floors import (
     Rates,
@@ -350,6 +352,25 @@ def test_metrics_times_accounts_and_baselines(tmp_path: Path) -> None:
     assert metrics.main([*flags.split(), "--out", str(tmp_path)]) == 0
     record = result(tmp_path, "metrics")
     assert len(record["rows"]) == 3 and record["summary"]["trades"] > 30
+
+
+def test_a_walk_forward_stands_beside_as_many_single_trainings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def spent(verb: str, flags: Sequence[str], folder: Path) -> walkforward.Spent:
+        asked.append(" ".join([verb, *flags]))
+        return walkforward.Spent(30.0, 40.0) if verb == "walkforward" else walkforward.Spent(10.0, 8.0 + len(asked))
+
+    monkeypatch.setattr(walkforward, "timed_command", spent)
+    sizes = ["--folds", "2", "--members", "3", "--singles", "2"]
+    assert walkforward.main([*sizes, "--symbol", "AAA", "--out", str(tmp_path)]) == 0
+    assert asked[1:] == [
+        "train --symbol AAA --mode smoke --seed 0",
+        "train --symbol AAA --mode smoke --seed 1",
+        "walkforward --symbol AAA --mode smoke --folds 2 --members 3",
+    ]
+    (record,) = (found["walkforward"] for found in map(json.loads, (path.read_text() for path in tmp_path.iterdir())))
+    assert record["summary"] == {"walk-forward / singles": 0.5, "by CPU seconds": pytest.approx(40 / (6 * 10.5))}
 
 
 def test_report_writes_the_page_of_a_random_policy(tmp_path: Path) -> None:
