@@ -40,7 +40,7 @@ def made_moves() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, compile_cache):
+def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     for name, moves in made_moves().items():
         market_bars(moves).to_parquet(folder / f"{name.upper()}USDT_15Min.parquet")
