@@ -163,8 +163,8 @@ def _evaluation(directory: Path, summary: Mapping[str, Any]) -> Page:
     rows = [_symbol(name, record) for name, record in symbols.items()]
     first = next(iter(symbols.values()))["common"]
     card = {"experiment": str(directory), "name": summary["name"], "symbols": ", ".join(symbols)}
-    shared = common_rows(first, first["env_params"], first["seeds"])
-    card |= {name: shared[name] or "" for name in ("trained", "members", "layout", "device")}
+    shared = dict(_rows(first))
+    card |= {name: shared[name] for name in ("trained, each fold", "members", "layout", "device")}
     content = {
         "title": f"{len(symbols)} symbols – evaluation",
         "symbol": f"{len(symbols)} symbols",
@@ -218,7 +218,7 @@ def _card(directory: Path, common: Mapping[str, Any], own: Mapping[str, str]) ->
 
 def _rows(common: Mapping[str, Any]) -> list[list[str]]:
     shared = common_rows(common, common["env_params"], common["seeds"])
-    return [[name, value] for name, value in shared.items() if value]
+    return [["trained, each fold" if name == "trained" else name, value] for name, value in shared.items() if value]
 
 
 def _stretch(

@@ -39,7 +39,10 @@ def pictures(
     if content["training"] is not None:
         panels = [panel for panel in content["training"]["panels"] if panel["lines"]]
         found["training.png"] = picture(
-            content["symbol"], (1,) * len(panels), lambda axes: draw_training(axes, panels), 1.4 * len(panels)
+            f"{content['symbol']}, training",
+            (1,) * len(panels),
+            lambda axes: draw_training(axes, panels),
+            1.4 * len(panels),
         )
     return found
 
@@ -89,7 +92,7 @@ def draw_equity(
         draw_line(axes[0], times, curve / curve[0], color=colour, linestyle=style, label=label)
         draw_line(axes[1], times, drawdown(curve), color=colour, linestyle=style, linewidth=1)
     axes[0].set_ylabel("growth of 1")
-    axes[0].legend(frameon=False, fontsize=9, loc="upper left")
+    axes[0].legend(frameon=False, fontsize=9, loc="best")
     axes[1].set_ylabel("drawdown")
     percent(axes[1])
 
@@ -138,8 +141,13 @@ def draw_training(axes: Any, panels: list[dict[str, Any]]) -> None:
     """Draw the training curves, a panel a metric, a line a member."""
     for one, panel in zip(axes, panels, strict=True):
         for line in panel["lines"]:
-            one.plot(line["update"], [np.nan if value is None else value for value in line["value"]], linewidth=1)
-        one.set_ylabel(panel["title"].split(",")[0], fontsize=8)
+            values = [np.nan if value is None else value for value in line["value"]]
+            one.plot(line["update"], values, linewidth=1, label=f"seed {line['seed']}")
+        one.set_ylabel(panel["title"].replace(", ", "\n"), fontsize=8)
+        if panel["share"]:
+            percent(one)
+    if len(panels[0]["lines"]) > 1:
+        axes[0].legend(frameon=False, fontsize=8, ncols=5, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     axes[-1].set_xlabel("update")
 
 

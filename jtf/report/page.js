@@ -44,10 +44,20 @@
     return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
   }
 
+  /** Load plotly.js from the page itself; the browser reads it aside while the parts without a figure are drawn. */
+  async function loadPlotly() {
+    const library = document.createElement("script"), code = new Blob([await inflate("plotly")], { type: "text/javascript" });
+    library.src = URL.createObjectURL(code);
+    document.head.append(library);
+    await new Promise((resolve, reject) => {
+      library.onload = resolve;
+      library.onerror = () => reject(new Error("plotly.js did not load"));
+    });
+    URL.revokeObjectURL(library.src);
+  }
+
+  const loaded = loadPlotly();
   const arrays = unpack(await inflate("arrays"));
-  const library = document.createElement("script");
-  library.textContent = new TextDecoder().decode(await inflate("plotly"));
-  document.head.append(library);
 
   // Small helpers ------------------------------------------------------------------------------------------------
   /** An element; text is always text, never markup. */
@@ -612,16 +622,19 @@
     training: ["Training", "", drawTraining, true],
     bars: ["Data quality", "Of all bars that were read.", drawData, true],
   };
-  const shown = content.shows.map((name) => { const [title, hint, draw, fixed] = PARTS[name]; return { ...part(title, hint), draw, fixed }; });
+  /** Parts that plotly.js draws. */
+  const FIGURES = ["equity", "folds", "rolling", "price", "paths", "costs", "luck", "training"];
+  const shown = content.shows.map((name) => { const [title, hint, draw, fixed] = PARTS[name]; return { ...part(title, hint), draw, fixed, figure: FIGURES.includes(name) }; });
 
   const pause = () => new Promise((resolve) => setTimeout(resolve));
   const drawn = new Set();
   let turn = 0;
 
-  /** Draw part after part, and let the browser show each before the next; a newer call ends an older one. */
+  /** Draw part after part, figures last, and let the browser show each before the next; a newer call ends an older one. */
   async function drawAll(some) {
     const own = ++turn;
-    for (const { body, draw } of some) {
+    for (const { body, draw, figure } of [...some.filter((one) => !one.figure), ...some.filter((one) => one.figure)]) {
+      if (figure) await loaded;
       if (own !== turn) return;
       draw(body);
       drawn.add(draw);

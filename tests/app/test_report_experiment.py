@@ -37,7 +37,10 @@ def test_the_card_names_bars_costs_and_members(paged):
     content = json.loads((paged / "report.json").read_text())
     card = dict(content["card"]) | dict(content.get("symbols", [{"card": []}])[0]["card"])
     assert (
-        "fee" in card["costs a side"] and "seeds" in card["members"] and "bars" in card and "steps" in card["trained"]
+        "fee" in card["costs a side"]
+        and "seeds" in card["members"]
+        and "bars" in card
+        and "steps" in card["trained, each fold"]
     )
 
 
