@@ -5,6 +5,7 @@ bandwidth of the device (Williams et al. 2009, "Roofline"). Axis letters: `[T]` 
 `[C]` context columns, `[H]` first width, `[A]` actions. One multiply-add counts as two operations.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -56,11 +57,12 @@ class Sizes:
     """Sizes of the problem that the configuration does not hold."""
 
     num_rows: int
-    """Rows the row engine trains on."""
+    """Rows of the training table."""
     window: int
     num_features: int
     num_context: int
     num_actions: int
+    num_account: int = 0
 
 
 def env_work(config: PPOConfig) -> Work:
@@ -80,15 +82,20 @@ def rollout_work(config: PPOConfig, sizes: Sizes) -> Work:
     """One rollout with its advantages.
 
     Bars: the policy table, then per sample the step, a gather of ``A - 1`` edges, 15 stored bytes written and read
-    back, two values, an advantage written and read twice, and five sums per row updated. Samples: one forward pass
-    per sample.
+    back, two values, an advantage written and read twice, and five sums per row updated. Samples: the first layer of
+    all rows, then a gather of it and one forward pass of the rest per sample.
     """
     samples, step = config.batch_size, env_work(config)
     advantage_bytes = STORED_BYTES + 5 * WORD_BYTES
     if config.engine == "samples":
+        assert config.hidden_sizes is not None, "config must be resolved"
         first, rest = row_flops(config, sizes)
-        windows = sizes.window * sizes.num_features * WORD_BYTES
-        return Work(samples * (first + rest), step.bytes + samples * (STORED_BYTES + advantage_bytes + windows))
+        flops = sizes.num_rows * first + kernel_transform_flops(config, sizes)
+        flops += samples * (account_flops(config, sizes) + rest)
+        width = config.hidden_sizes[0]
+        tables = WORD_BYTES * sizes.num_rows * (sizes.num_features + sizes.num_context + width)
+        gathered = WORD_BYTES * (width + 2 * sizes.num_account)
+        return Work(flops, step.bytes + tables + samples * (STORED_BYTES + advantage_bytes + gathered))
     table = policy_table_work(config, sizes)
     sums = 5 * 2 * WORD_BYTES
     gathered = (sizes.num_actions - 1) * WORD_BYTES
@@ -100,27 +107,29 @@ def epochs_work(config: PPOConfig, sizes: Sizes) -> Work:
     """All epochs: forward and backward over rows (bars) or samples.
 
     The first layer has no input gradient, so it costs two passes; the others three. Noise and dropout add a forward
-    pass of the behaviour policy. Bytes: activations written forward and read backward with their gradients,
-    windows or rows read, and the optimiser's passes over the parameters.
+    pass of the behaviour policy. Samples pay the first layer of bars by visited rows, that of the account and the rest
+    one by one. Bytes: activations written forward and read backward with their gradients, rows read, and the
+    optimiser's passes over the parameters.
     """
     assert config.minibatch_size is not None and config.hidden_sizes is not None, "config must be resolved"
-    bars = config.engine == "rows"
-    items = visited_rows(config, sizes) if bars else config.batch_size
+    rows = visited_rows(config, sizes)
+    items = rows if config.engine == "rows" else config.batch_size
     first, rest = row_flops(config, sizes)
     minibatches = -(-items // config.minibatch_size)
     columns = sizes.num_features + sizes.num_context
-    read = 3 * columns if bars else sizes.window * sizes.num_features
     activations = 4 * (sum(config.hidden_sizes) + sizes.num_actions + 1)
     again = int(is_noisy(config))
-    flops = items * ((2 + again) * first + (3 + again) * rest)
+    flops = rows * (2 + again) * first + items * ((2 + again) * account_flops(config, sizes) + (3 + again) * rest)
     flops += minibatches * (2 + again) * kernel_transform_flops(config, sizes)
     optimiser = minibatches * OPTIMISER_PASSES * num_parameters(config, sizes)
-    traffic = WORD_BYTES * (items * (read + activations) + optimiser)
+    traffic = WORD_BYTES * (rows * 3 * columns + items * (activations + sizes.num_account) + optimiser)
     return Work(config.update_epochs * flops, config.update_epochs * traffic)
 
 
 def visited_rows(config: PPOConfig, sizes: Sizes) -> int:
-    """Rows of the blocks that an epoch of rows covers, where a rollout is expected to leave some out."""
+    """Rows whose first layer an epoch needs: those of the blocks of rows, or those that samples are expected on."""
+    if config.engine == "samples":
+        return round(sizes.num_rows * -math.expm1(-config.batch_size / sizes.num_rows))
     cut = partition(sizes.num_rows, sizes.window, config)
     if not cut.few:
         return sizes.num_rows
@@ -133,9 +142,15 @@ def row_flops(config: PPOConfig, sizes: Sizes) -> tuple[float, float]:
     widths = config.hidden_sizes
     rest = sum(2 * fan_in * width for fan_in, width in pairwise(widths)) + 2 * widths[-1] * (sizes.num_actions + 1)
     context = 2 * sizes.num_context * widths[0]
-    if config.engine == "rows" and config.first_layer == "fft":
+    if config.first_layer == "fft":
         return _fourier_flops(sizes, widths[0]) + context, rest
     return 2 * sizes.window * sizes.num_features * widths[0] + context, rest
+
+
+def account_flops(config: PPOConfig, sizes: Sizes) -> float:
+    """Return operations of one forward pass of the account's columns through the first layer, per sample."""
+    assert config.hidden_sizes is not None, "config must be resolved"
+    return 2 * sizes.num_account * config.hidden_sizes[0]
 
 
 def _fourier_flops(sizes: Sizes, width: int) -> float:
@@ -147,7 +162,7 @@ def _fourier_flops(sizes: Sizes, width: int) -> float:
 
 def kernel_transform_flops(config: PPOConfig, sizes: Sizes) -> float:
     """The kernel's way to the frequencies, once a minibatch and pass, where the first layer is done there."""
-    if config.engine != "rows" or config.first_layer != "fft":
+    if config.first_layer != "fft":
         return 0.0
     assert config.hidden_sizes is not None, "config must be resolved"
     frequencies = (block_length(sizes.window) + sizes.window - 1) // 2 + 1
@@ -158,6 +173,6 @@ def num_parameters(config: PPOConfig, sizes: Sizes) -> int:
     """Weights and biases of the network."""
     assert config.hidden_sizes is not None, "config must be resolved"
     widths = config.hidden_sizes
-    first = (sizes.window * sizes.num_features + sizes.num_context + 1) * widths[0]
+    first = (sizes.window * sizes.num_features + sizes.num_context + sizes.num_account + 1) * widths[0]
     hidden = sum((fan_in + 1) * width for fan_in, width in pairwise(widths))
     return first + hidden + (widths[-1] + 1) * (sizes.num_actions + 1)

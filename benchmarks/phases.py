@@ -79,6 +79,7 @@ def start_iteration(data: TradingData, config: PPOConfig) -> Iteration:
         market.features.shape[1],
         market.context.shape[1],
         env.num_actions,
+        env.num_account,
     )
     return Iteration(env, data, config, make_engine(env, config, graph, data), graph, state, make_hyper(config), sizes)
 

@@ -1,8 +1,8 @@
 """Environment, rollout, update and whole-iteration steps a second of both engines, beside their arithmetic floors.
 
 A step is one decision of one environment. Floors come from `benchmarks.floors` and the rates that
-`benchmarks.roofline` measures; ``x floor`` is measured time over that. The sample engine runs fewer environments:
-its cost is proportional to samples, so that its rate hardly depends on how many there are.
+`benchmarks.roofline` measures; ``x floor`` is measured time over that. The sample engine is measured on layouts with
+columns of the account, which it is for: the cost of its epochs is proportional to samples.
 """
 
 import argparse
@@ -19,10 +19,11 @@ from jtf.errors import UserError, run_command
 from jtf_ppo.config import PPOConfig
 
 
-def phase_row(phase: Phase, config: PPOConfig, rates: Rates) -> Row:
+def phase_row(phase: Phase, layout: str, config: PPOConfig, rates: Rates) -> Row:
     """Return the table's line of one phase."""
     measured, floor = phase.measurement, phase.work.seconds(rates, config.precision)
     return {
+        "layout": layout,
         "engine": config.engine,
         "envs": config.num_envs,
         "phase": phase.name,
@@ -52,7 +53,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num-bars", type=int, default=140_000 if gpu else 8_000)
     parser.add_argument("--window", type=int, default=100)
     parser.add_argument("--num-envs", type=int, nargs="*", default=sweep, help="sweep, row engine")
-    parser.add_argument("--sample-envs", type=int, nargs="*", default=[512 if gpu else 16], help="sweep, sample engine")
+    parser.add_argument("--sample-envs", type=int, nargs="*", default=[sweep[0]], help="sweep, sample engine")
+    parser.add_argument("--layout", default="v5.6.0", help="layout of the row engine")
+    parser.add_argument("--sample-layouts", nargs="*", default=["v2.4.0", "v2.7.0", "v5.3.0"], help="of the samples'")
     parser.add_argument("--num-steps", type=int, default=128)
     parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[512, 256, 128])
     parser.add_argument("--update-epochs", type=int, default=10)
@@ -81,14 +84,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.num_envs and not args.sample_envs:
         raise UserError("--num-envs and --sample-envs are both empty; name at least one size of either.")
     rates = measure_rates(precision=args.precision)
-    data = synthetic_problem(args.num_bars, args.window)
     rows = []
-    for engine, sweep in (("rows", args.num_envs), ("samples", args.sample_envs)):
+    sweeps = [("rows", args.layout, args.num_envs)]
+    sweeps += [("samples", layout, args.sample_envs) for layout in args.sample_layouts]
+    for engine, layout, sweep in sweeps:
+        data = synthetic_problem(args.num_bars, args.window, layout)
         for num_envs in sweep:
             config = resolve_for(data[0], make_config(args, engine, num_envs))
-            print(f"{engine}: {num_envs:,} x {config.num_steps} steps, minibatch {config.minibatch_size:,}", flush=True)
+            sizes = f"{num_envs:,} x {config.num_steps} steps, minibatch {config.minibatch_size:,}"
+            print(f"{engine}, {layout}: {sizes}", flush=True)
             phases = measure_phases(data, config, repeats=args.repeats, budget_seconds=args.budget_seconds)
-            rows += [phase_row(phase, config, rates) for phase in phases]
+            rows += [phase_row(phase, layout, config, rates) for phase in phases]
     best = max(row["steps/s"] for row in rows if row["phase"] == "iteration")
     summary = {"best training steps/s": best, **rates_summary(rates), "peak MB": peak_bytes() / 1e6}
     report("steps_per_second", rows, args, summary)

@@ -214,11 +214,11 @@ def most_likely(policy: PolicyFunctions, data: ValidationData) -> Decide:
     """Return the decisions of `policy`; without account columns all rows are evaluated at once."""
     if data.market.layout.address_only:
         return play(most_likely_actions(policy, data))
-    table = row_table((data.market, data.params))
+    outputs = policy.on(row_table((data.market, data.params)))
 
     def decide(state: EnvState) -> Array:
         observation = observe(jax.tree.map(lambda x: x[None], state), (data.market, data.params))
-        return jnp.argmax(policy.evaluate(observation, table)[0][0]).astype(jnp.int32)
+        return jnp.argmax(outputs(observation)[0][0]).astype(jnp.int32)
 
     return decide
 

@@ -131,9 +131,8 @@ def costs(task: Task) -> str:
 
 
 def engine(learner: PPOConfig) -> str:
-    """Return the engine, and how its first layer is computed; that of samples gathers windows."""
-    first_layer = f"first layer {learner.first_layer}, " if learner.engine == "rows" else ""
-    return f"{learner.engine} ({first_layer}{learner.precision})"
+    """Return the engine, and how its first layer is computed."""
+    return f"{learner.engine} (first layer {learner.first_layer}, {learner.precision})"
 
 
 def minibatch(task: Task) -> str:

@@ -78,13 +78,19 @@ def cover(visited: Array, offset: Array, cut: Partition) -> tuple[Array, Array]:
     at_or_after = jax.lax.cummin(jnp.where(jnp.append(visited, True), rows, num_rows), reverse=True)
     first = at_or_after[0]
     follower = at_or_after[jnp.minimum(rows + cut.length, num_rows)]
-    starts = at_or_after[jnp.minimum(first - offset + cut.length, num_rows)][None]
-    # Doubling: `follower` is the block as many further on as there are starts already.
-    while starts.shape[0] < cut.num_blocks - 1:
-        starts = jnp.concatenate([starts, follower[starts]])
-        follower = follower[follower]
-    starts = jnp.concatenate([(first - offset)[None], starts[: cut.num_blocks - 1]])
+    second = at_or_after[jnp.minimum(first - offset + cut.length, num_rows)]
+    starts = jnp.concatenate([(first - offset)[None], chain(second, follower, cut.num_blocks - 1)])
     return starts, jnp.sum(starts < num_rows, dtype=jnp.int32)
+
+
+def chain(first: Array, follower: Array, length: int) -> Array:
+    """Return `first`, ``follower[first]``, ``follower[follower[first]]`` and so on, ``[length]``."""
+    links = first[None]
+    # Doubling: `follower` is the link as many further on as there are links already.
+    while links.shape[0] < length:
+        links = jnp.concatenate([links, follower[links]])
+        follower = follower[follower]
+    return links[:length]
 
 
 def deal(key: Array, starts: Array, count: Array, num_minibatches: Array | int, cut: Partition, nothing: int) -> Array:

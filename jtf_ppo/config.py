@@ -55,7 +55,7 @@ class PPOConfig:
     """rows: sums over the samples of each row, exact, for observations that are row addresses. samples: ordinary PPO.
     Default: rows where they can be used."""
     first_layer: FirstLayer = "auto"
-    """How the row engine applies the window layer: gathered windows, convolution, or overlap-save Fourier products.
+    """How blocks of rows meet the window layer: gathered windows, convolution, or overlap-save Fourier products.
     Default: gather on a GPU, fft on a CPU."""
     hidden_sizes: tuple[int, ...] | None = None
     """Widths of the trunk. Default: 512 256 128 on a GPU, 64 on a CPU."""
@@ -188,8 +188,10 @@ def _default_num_envs(config: PPOConfig, gpu: bool) -> int:
 
 
 def _default_minibatch(config: PPOConfig, num_rows: int, gpu: bool) -> int:
-    if config.engine == "rows":
-        # On a CPU the kernel's transform and Adam weigh as much as 2 000 rows; many visited rows afford larger steps.
-        visited = min(num_rows, config.batch_size)
-        return min(num_rows, 20_480 if gpu else max(2_048, min(8_192, visited // 8)))
-    return min(config.batch_size, 12_288 if gpu else 1_024)
+    if not num_rows:
+        return min(config.batch_size, 12_288 if gpu else 1_024)
+    # On a CPU the kernel's transform and Adam weigh as much as 2 000 rows; many visited rows afford larger steps.
+    visited = min(num_rows, config.batch_size)
+    rows = min(num_rows, 20_480 if gpu else max(2_048, min(8_192, visited // 8)))
+    # Samples share the first layer of their row: as many as stand on that many rows.
+    return rows if config.engine == "rows" else min(config.batch_size, config.batch_size * rows // visited)

@@ -21,7 +21,7 @@ from jtf_ppo.flat import Arrangement, arrange
 from jtf_ppo.hyper import Hyper, make_hyper, structure
 from jtf_ppo.networks import make_network, network_graph
 from jtf_ppo.optimiser import apply_gradient, make_optimiser
-from jtf_ppo.rows import evaluate_rows, row_engine
+from jtf_ppo.rows import evaluate_rows, policy_on, row_engine
 from jtf_ppo.samples import sample_engine
 from jtf_ppo.schedules import learning_rate
 from jtf_ppo.types import Environment, PolicyFunctions, PyTree, RowTable
@@ -78,11 +78,9 @@ def _make_learner(env: Environment, config: PPOConfig) -> Learner:
 
 def make_engine(env: Environment, config: PPOConfig, graph: nnx.GraphDef, data: PyTree) -> Engine:
     """Return the engine a resolved `config` names, for the table of `data`."""
-    if config.engine == "samples":
-        return sample_engine(env, config, graph)
-    assert env.table is not None
-    num_rows = jax.eval_shape(env.table, data).features.shape[0]
-    return row_engine(env, config, graph, num_rows)
+    num_rows = jax.eval_shape(env.table, data).features.shape[0] if env.table is not None else 0
+    make = sample_engine if config.engine == "samples" else row_engine
+    return make(env, config, graph, num_rows)
 
 
 def _init(env: Environment, config: PPOConfig, key: Array, data: PyTree) -> TrainState:
@@ -104,13 +102,13 @@ def _init(env: Environment, config: PPOConfig, key: Array, data: PyTree) -> Trai
 
 
 def _evaluate(env: Environment, config: PPOConfig, graph: nnx.GraphDef, params: nnx.State) -> PolicyFunctions:
-    def evaluate(observation: PyTree, table: RowTable | None) -> tuple[Array, Array]:
-        return nnx.merge(graph, params)(observation, table)
+    def on(table: RowTable | None) -> Callable[[PyTree], tuple[Array, Array]]:
+        return policy_on(env, graph, params, table, config.first_layer)
 
     def rows(table: RowTable) -> tuple[Array, Array]:
         return evaluate_rows(graph, params, table, env.first_row, env.window, config.first_layer)
 
-    return PolicyFunctions(evaluate, rows)
+    return PolicyFunctions(on, rows)
 
 
 class Epochs(NamedTuple):

@@ -55,6 +55,11 @@ class ActorCritic(nnx.Module):
         assert not isinstance(self.first, nnx.Linear)
         return self.heads(self.first.blocks(features, context, method), dropout)
 
+    def beside(self, row_part: Array, account: Array, dropout: "Dropout | None" = None) -> tuple[Array, Array]:
+        """Return ``(logits [B, A], value [B])`` of ``account [B, E]`` beside rows whose first layer is ``[B, H]``."""
+        assert isinstance(self.first, WindowDense)
+        return self.heads(row_part + self.first.account_part(account), dropout)
+
     def heads(self, pre_activation: Array, dropout: "Dropout | None" = None) -> tuple[Array, Array]:
         """Everything after the first layer: ``[..., H]`` to ``(logits [..., A], value [...])``."""
         hidden = jax.nn.relu(pre_activation)

@@ -6,6 +6,7 @@ pass over the rows that the rollout visited, however many samples they hold (`lo
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -73,7 +74,7 @@ def _loss(
     rows = jnp.clip(rows, 0, num_rows - 1)
     visited = batch.samples > 0
     weight = inside & visited[rows]
-    features = noise.features(_with_history(table.features, starts, cut.length, env.window))
+    features = noise.features(with_history(table.features, starts, cut.length, env.window))
     context, dropout = noise.context(table.context[rows]), noise.dropout()
     logits, values = nnx.merge(graph, params).blocks(features, context, config.first_layer, dropout)
     flat = rows.reshape(-1)
@@ -100,27 +101,48 @@ def evaluate_rows(
     graph: nnx.GraphDef, params: nnx.State, table: RowTable, first_row: int, window: int, method: str
 ) -> tuple[Array, Array]:
     """Return ``(logits [T, A], values [T])`` of every row from `first_row` as an address; zero before it."""
+    network = nnx.merge(graph, params)
+    return map_rows(partial(network.blocks, method=method), table, first_row, window, method)
+
+
+def map_rows(
+    blocks: Callable[[Array, Array], PyTree], table: RowTable, first_row: int, window: int, method: str
+) -> PyTree:
+    """Return what `blocks` gives for every row from `first_row` on, ``[T, ...]``; zero before it.
+
+    Parameters
+    ----------
+    blocks: ``(features [K, L + W - 1, F], context [K, L, C]) -> [K, L, ...]`` (see `WindowDense.blocks`).
+    """
     num_rows, length = table.features.shape[0], block_length(window, method)
     num_blocks = -(-(num_rows - first_row) // length)
     at_once = min(num_blocks, max(1, ROWS_AT_ONCE // length))
     groups = -(-num_blocks // at_once)
     starts = first_row + length * jnp.arange(groups * at_once, dtype=jnp.int32).reshape(groups, at_once)
-    network = nnx.merge(graph, params)
 
-    def evaluate(starts: Array) -> tuple[Array, Array]:
+    def evaluate(starts: Array) -> PyTree:
         rows = jnp.minimum(starts[:, None] + jnp.arange(length, dtype=jnp.int32)[None, :], num_rows - 1)
-        return network.blocks(_with_history(table.features, starts, length, window), table.context[rows], method)
-
-    logits, values = jax.lax.map(evaluate, starts)
+        return blocks(with_history(table.features, starts, length, window), table.context[rows])
 
     def place(x: Array) -> Array:
         used = x.reshape(-1, *x.shape[3:])[: num_rows - first_row]
         return jnp.concatenate([jnp.zeros((first_row, *used.shape[1:]), used.dtype), used])
 
-    return place(logits), place(values)
+    return jax.tree.map(place, jax.lax.map(evaluate, starts))
 
 
-def _with_history(features: Array, starts: Array, length: int, window: int) -> Array:
+def policy_on(
+    env: Environment, graph: nnx.GraphDef, params: nnx.State, table: RowTable | None, method: str
+) -> Callable[[PyTree], tuple[Array, Array]]:
+    """Return ``observation [B, ...] -> (logits [B, A], value [B])``; the first layer of every row is computed once."""
+    network = nnx.merge(graph, params)
+    if table is None:
+        return partial(network, table=None)
+    row_parts = map_rows(partial(network.first.blocks, method=method), table, env.first_row, env.window, method)
+    return lambda observation: network.beside(row_parts[observation.row], observation.account)
+
+
+def with_history(features: Array, starts: Array, length: int, window: int) -> Array:
     """Blocks ``[K, L + W - 1, F]``: `length` rows from each start, behind the ``W - 1`` rows before it."""
     rows = starts[:, None] + jnp.arange(1 - window, length, dtype=jnp.int32)[None, :]
     return features[jnp.clip(rows, 0, features.shape[0] - 1)]

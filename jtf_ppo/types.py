@@ -96,8 +96,8 @@ class Environment:
 class PolicyFunctions(NamedTuple):
     """A network with its parameters as two pure functions, for validation and for people."""
 
-    evaluate: Callable[[PyTree, RowTable | None], tuple[Array, Array]]
-    """``(observation [B, ...], table) -> (logits [B, A], value [B])``."""
+    on: Callable[[RowTable | None], Callable[[PyTree], tuple[Array, Array]]]
+    """``table -> (observation [B, ...] -> (logits [B, A], value [B]))``; what rows alone decide is computed once."""
     evaluate_rows: Callable[[RowTable], tuple[Array, Array]]
     """``table -> (logits [T, A], value [T])`` of every row; those before the environment's `first_row` are zero."""
 

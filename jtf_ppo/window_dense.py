@@ -62,7 +62,7 @@ class WindowDense(nnx.Module):
         return self._product(windows, kernel) + self._broadcast_part(context)
 
     def blocks(self, features: Array, context: Array, method: str) -> Array:
-        """Apply to blocks of consecutive rows.
+        """Apply to blocks of consecutive rows, all but the account's part.
 
         Parameters
         ----------
@@ -101,12 +101,19 @@ class WindowDense(nnx.Module):
         fill = -(windows.shape[1] + beside.shape[1]) % ALIGNED
         inputs = jnp.concatenate([windows, beside, jnp.zeros((num_blocks * length, fill), self.dtype)], axis=1)
         zeros = jnp.zeros((fill, width), self.bias[...].dtype)
-        kernel = jnp.concatenate([self.kernel[...].reshape(-1, width), self.context_kernel[...], zeros])
+        context_kernel = self.context_kernel[: context.shape[-1]]
+        kernel = jnp.concatenate([self.kernel[...].reshape(-1, width), context_kernel, zeros])
         return self._product(inputs, kernel).reshape(num_blocks, length, width) + self._bias(3)
 
     def _broadcast_part(self, context: Array) -> Array:
-        """``W * context @ context_kernel + bias`` for ``context [..., C]``."""
-        return self.window * self._product(context, self.context_kernel[...]) + self._bias(context.ndim)
+        """``W * context @ context_kernel + bias`` for ``context [..., C]``, or ``[..., C + E]`` with the account."""
+        kernel = self.context_kernel[: context.shape[-1]]
+        return self.window * self._product(context, kernel) + self._bias(context.ndim)
+
+    def account_part(self, account: Array) -> Array:
+        """Return what ``account [..., E]`` adds to the pre-activations of its row (`blocks`): ``[..., H]``."""
+        kernel = self.context_kernel[...]
+        return self.window * self._product(account, kernel[kernel.shape[0] - account.shape[-1] :])
 
     def _bias(self, ndim: int) -> Array:
         return self.bias[...].reshape((1,) * (ndim - 1) + (-1,))

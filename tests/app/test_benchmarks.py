@@ -147,6 +147,18 @@ def test_operations_of_a_network_by_hand() -> None:
     assert num_parameters(config, sizes) == 120 + 54 + 42
 
 
+def test_operations_of_samples_with_an_account_by_hand() -> None:
+    sizes = Sizes(num_rows=10, window=4, num_features=3, num_context=2, num_actions=5, num_account=6)
+    config = PPOConfig(
+        engine="samples", first_layer="gather", hidden_sizes=(8, 6), num_envs=100, num_steps=4, minibatch_size=40
+    )
+    # A row 224 as above, the account 2 * 6 * 8 = 96, the rest 168. All ten rows are visited; ten epochs, with noise.
+    config = replace(config, update_epochs=10)
+    assert rollout_work(config, sizes).flops == 10 * 224 + 400 * (96 + 168)
+    assert epochs_work(config, sizes).flops == 10 * (10 * 3 * 224 + 400 * (3 * 96 + 4 * 168))
+    assert num_parameters(config, sizes) == 216 + 6 * 8
+
+
 def test_the_floor_of_an_epoch_counts_the_rows_that_a_rollout_visits() -> None:
     sizes = Sizes(num_rows=100_000, window=4, num_features=3, num_context=2, num_actions=5)
     config = PPOConfig(engine="rows", first_layer="gather", hidden_sizes=(8, 6), num_envs=10, minibatch_size=100)
@@ -205,6 +217,7 @@ def test_steps_per_second_prints_measured_time_over_the_floor(
     monkeypatch.setattr(steps_per_second, "measure_phases", lambda *args, **timing: [*phases, iteration])
     monkeypatch.setattr(steps_per_second, "measure_rates", lambda precision: RATES)
     flags = "--num-bars 400 --window 8 --num-envs 4 --num-steps 4 --hidden-sizes 8 --minibatch-size 8 --sample-envs 2"
+    flags += " --sample-layouts v2.7.0"
     assert steps_per_second.main([*flags.split(), "--out", str(tmp_path)]) == 0
     row = result(tmp_path, "steps_per_second")["rows"][-1]
     assert row["x floor"] == pytest.approx(row["run s"] / row["floor s"])

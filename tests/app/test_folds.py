@@ -264,10 +264,13 @@ def test_validation_asks_a_policy_with_account_columns_bar_by_bar():
 
     class Once:
         @staticmethod
-        def evaluate(observation, table):
-            flat = observation.account[:, 3] == 0.0
-            logits = jnp.zeros((1, 8)).at[0, BUY_75].set(jnp.where(flat[0], 1.0, -1.0))
-            return logits.at[0, HOLD].set(0.0), jnp.zeros(1)
+        def on(table):
+            def outputs(observation):
+                flat = observation.account[:, 3] == 0.0
+                logits = jnp.zeros((1, 8)).at[0, BUY_75].set(jnp.where(flat[0], 1.0, -1.0))
+                return logits.at[0, HOLD].set(0.0), jnp.zeros(1)
+
+            return outputs
 
     metrics = problem.validation.run(Once(), ValidationData(*problem.validation.data))
     assert float(metrics["traded_share"]) == pytest.approx(1 / 99)

@@ -33,7 +33,7 @@ def greedy_return(policy, params) -> dict[str, jax.Array]:
 
     def step(carry, bits):
         state, observation, alive, total = carry
-        logits, _ = policy.evaluate(observation, None)
+        logits, _ = policy.on(None)(observation)
         state, timestep = ENV.step(bits, state, jnp.argmax(logits, axis=-1), params)
         total = total + alive * timestep.reward
         return (state, timestep.observation, alive & ~(timestep.terminated | timestep.truncated), total), None
