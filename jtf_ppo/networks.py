@@ -57,7 +57,7 @@ class ActorCritic(nnx.Module):
 
     def beside(self, row_part: Array, account: Array, dropout: "Dropout | None" = None) -> tuple[Array, Array]:
         """Return ``(logits [B, A], value [B])`` of ``account [B, E]`` beside rows whose first layer is ``[B, H]``."""
-        assert isinstance(self.first, WindowDense)
+        assert not isinstance(self.first, nnx.Linear)
         return self.heads(row_part + self.first.account_part(account), dropout)
 
     def heads(self, pre_activation: Array, dropout: "Dropout | None" = None) -> tuple[Array, Array]:

@@ -84,8 +84,8 @@ class Environment:
 
     A curriculum (Bengio et al. 2009). Shapes stay; `table` and `reset` do not depend on it. None changes nothing."""
     window_layer: Callable[..., Any] | None = None
-    """Another first layer over addresses, made with the arguments of `WindowDense`; it needs its `blocks` for the row
-    engine and its call for the sample engine. None is `WindowDense`."""
+    """Another first layer over addresses, made with the arguments of `WindowDense`; it needs its `blocks`, and for the
+    sample engine its `account_part`. None is `WindowDense`."""
 
     @property
     def address_only(self) -> bool:

@@ -25,7 +25,7 @@ from tests.ppo.toy import (
 )
 
 CONFIG = PPOConfig(learning_rate=1e-3, num_envs=1)
-ENV, TABLE = row_environment(), make_rows(60, 21)
+TABLE = make_rows(60, 21)
 
 
 @pytest.mark.parametrize(
@@ -151,9 +151,10 @@ def test_without_any_gradient_neither_momentum_nor_decay_takes_a_step():
 @cache
 def program(**changes: object):
     """``(state, update)`` of a fresh run of the sample engine: 4 epochs of 2 minibatches an update, 4 updates."""
-    config = tiny_config(ENV, 60, engine="samples", update_epochs=4, **changes)
-    update, hyper = jax.jit(make_learner(ENV, config).update), make_hyper(config)
-    return fresh_state(ENV, TABLE, config), lambda state, table: update(state, hyper, table)
+    env = row_environment(address=False)
+    config = tiny_config(env, 60, engine="samples", update_epochs=4, **changes)
+    update, hyper = jax.jit(make_learner(env, config).update), make_hyper(config)
+    return fresh_state(env, TABLE, config), lambda state, table: update(state, hyper, table)
 
 
 def first_update(**changes: object):
