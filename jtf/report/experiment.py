@@ -76,7 +76,7 @@ def _walkforward(directory: Path, summary: Mapping[str, Any]) -> Page:
     policy, held = stitched["metrics"]["equity"], stitched["metrics"]["buy_and_hold"]
     seeds = [name.removeprefix(MEMBER_EQUITY) for name in map(str, curves) if name.startswith(MEMBER_EQUITY)]
     folds = [_fold(index, fold) for index, fold in enumerate(summary["folds"])]
-    stretch = _stretch(curves, "fold", "equity", summary["common"], ("policy", "members", "seed"), seeds)
+    stretch = stretch_content(curves, "fold", "equity", summary["common"], ("policy", "members", "seed"), seeds)
     content = {
         "title": f"{symbol} – walk-forward",
         "symbol": symbol,
@@ -126,7 +126,9 @@ def _paths(directory: Path, summary: Mapping[str, Any]) -> Page:
         tile("max_drawdown", metrics[middle]["max_drawdown"], held["max_drawdown"]),
         _share("share_with_profit", "paths with a profit", summary["paths"]["share_with_profit"]),
     ]
-    stretch = _stretch(curves, "group", middle, summary["common"], ("median path", "paths", "path"), _numbers(names))
+    stretch = stretch_content(
+        curves, "group", middle, summary["common"], ("median path", "paths", "path"), _numbers(names)
+    )
     content = {
         "title": f"{symbol} – combinatorial cross-validation",
         "symbol": symbol,
@@ -140,10 +142,10 @@ def _paths(directory: Path, summary: Mapping[str, Any]) -> Page:
         "paths": {"sharpe": sharpes, "buy_and_hold": held["sharpe"], "rows": _distribution(sharpes, held["sharpe"])},
         "data": data_content(summary["common"]["data"]),
     }
-    lines = {f"member/{name.removeprefix(PATH)}": name for name in names}
     drawn = _stretch_pictures(f"{symbol}, median path", curves, middle, names, stretch)
     drawn["paths.png"] = picture(symbol, (1,), lambda axes: draw_paths(axes[0], sharpes, held["sharpe"]))
-    return Page(content, _arrays(curves, {"equity": middle, **lines}), drawn)
+    columns = {f"member/{name.removeprefix(PATH)}": name for name in names}
+    return Page(content, _arrays(curves, {"equity": middle, **columns}), drawn)
 
 
 def _distribution(sharpes: Sequence[tuple[str, float]], held: float | None) -> list[list[str]]:
@@ -221,7 +223,7 @@ def _rows(common: Mapping[str, Any]) -> list[list[str]]:
     return [["trained, each fold" if name == "trained" else name, value] for name, value in shared.items() if value]
 
 
-def _stretch(
+def stretch_content(
     curves: pd.DataFrame, part: str, line: str, common: Mapping[str, Any], names: tuple[str, str, str], fan: list[str]
 ) -> dict[str, Any]:
     """Return what the page says of the one stretch of an experiment.

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from jtf.report import main
-from jtf.report.experiment import _stretch, experiment_page
+from jtf.report.experiment import experiment_page, stretch_content
 from jtf.report.series import monthly_returns
 from jtf.results.run_directory import read_summary
 from tests.app.test_report import embedded
@@ -101,7 +101,7 @@ def test_months_of_an_experiment_are_those_of_its_exchange(walked):
     summary = read_summary(walked)
     summary["common"]["data"]["timezone"] = "Asia/Tokyo"
     curves = pd.read_parquet(walked / "stitched.parquet")
-    stretch = _stretch(curves, "fold", "equity", summary["common"], ("policy", "members", "seed"), [])
+    stretch = stretch_content(curves, "fold", "equity", summary["common"], ("policy", "members", "seed"), [])
     assert stretch["monthly"]["timezone"] == "Asia/Tokyo"
     times = pd.DatetimeIndex(curves["time"])
     assert stretch["monthly"]["policy"] == monthly_returns(times, curves["equity"].to_numpy(), "Asia/Tokyo")
