@@ -46,7 +46,7 @@ from jtf.environment import row_table
 from jtf.errors import run_command
 from jtf.problem import Problem, make_problem
 from jtf.results.run_directory import git_revision
-from jtf_env.actions import NUM_ACTIONS
+from jtf_env.actions import BUY_75, NUM_ACTIONS
 from jtf_env.market import Market, fold_market, scale_market
 from jtf_ppo import PPOConfig, train
 from jtf_ppo.learner import make_learner
@@ -196,6 +196,8 @@ def train_cell(market: str, architecture: str, seed: int, args: argparse.Namespa
         for name, part, priced, unit in zip(SEGMENTS, segments(both.fold), both.priced, both.units, strict=True):
             seen = actions[part.start - priced.window + 1 : part.stop]
             cell[f"{choice} {name}"] = log_growth(seen, priced, both.params) / unit
+    held = np.full(both.priced[-1].num_bars, BUY_75)
+    cell["held test"] = log_growth(held, both.priced[-1], both.params) / both.units[-1]
     return {"market": market, "architecture": architecture, "seed": seed, **cell, "revision": git_revision()}
 
 
@@ -232,7 +234,7 @@ def summary_row(cells: Sequence[Row]) -> Row:
         "first layer": first["first_layer"] / first["parameters"],
         "first layer, GPU trunk": wide_share(first["first_layer"] / widths[0], first["networks"]),
         "steps": first["steps"],
-        "seconds": middle["seconds"],
+        "fastest s": min(cell["seconds"] for cell in cells),
         "train": middle["last train"],
         "validation": middle["last validation"],
         "gap": median(cell["last train"] - cell["last validation"] for cell in cells),
@@ -240,6 +242,7 @@ def summary_row(cells: Sequence[Row]) -> Row:
         "test": middle["best test"],
         "lowest": min(tests),
         "highest": max(tests),
+        "buy and hold": middle["held test"],
     }
 
 
@@ -252,7 +255,7 @@ def wide_share(rows: float, networks: int, widths: Sequence[int] = GPU_TRUNK) ->
 def draw(rows: Sequence[Row], cells: Sequence[Row], path: Path) -> None:
     """Draw the gap and the test score of every seed as dots and their medians as bars, a panel a market."""
     markets = list(dict.fromkeys(row["market"] for row in rows))
-    figure, panels = new_figure(len(markets))
+    figure, panels = new_figure(len(markets), across=min(2, len(markets)))
     for market, axes in zip(markets, panels, strict=True):
         mine = [row for row in rows if row["market"] == market]
         for place, row in enumerate(mine):
@@ -263,10 +266,13 @@ def draw(rows: Sequence[Row], cells: Sequence[Row], path: Path) -> None:
             ):
                 axes.bar(place + shift, median(values), width=0.36, color=colour)
                 axes.plot(place + shift + np.linspace(-0.1, 0.1, len(values)), values, "o", color="black", markersize=3)
+        held = "" if market == KNOWN else ", buy and hold (dashed)"
         axes.set_xticks(range(len(mine)), [row["architecture"].replace(", ", ",\n") for row in mine], fontsize=7)
         axes.set_ylabel("share of the known optimum" if market == KNOWN else "net log return a 1 000 bars")
-        axes.set_title(f"{market}: train - validation (grey), test (blue)", fontsize=9)
+        axes.set_title(f"{market}: train - validation (grey), test (blue){held}", fontsize=9)
         axes.axhline(0.0, color="grey", linewidth=1)
+        if market != KNOWN:
+            axes.axhline(mine[0]["buy and hold"], color="tab:orange", linewidth=1, linestyle="--")
     save_figure(figure, path)
 
 

@@ -4,14 +4,16 @@ from pathlib import Path
 from typing import Any
 
 
-def new_figure(num_panels: int) -> tuple[Any, list[Any]]:
-    """Return a figure and its panels side by side, without any display."""
+def new_figure(num_panels: int, across: int | None = None) -> tuple[Any, list[Any]]:
+    """Return a figure and its panels, `across` of them (default: all) side by side, without any display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2 * num_panels, 3.6), dpi=120, layout="constrained")
+    across = across or num_panels
+    down = -(-num_panels // across)
+    figure = Figure(figsize=(5.2 * across, 3.6 * down), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    panels = [figure.add_subplot(1, num_panels, i + 1) for i in range(num_panels)]
+    panels = [figure.add_subplot(down, across, i + 1) for i in range(num_panels)]
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
     return figure, panels

@@ -236,3 +236,6 @@ def test_the_optimum_of_the_known_market_scores_one_on_every_segment(
     cell = architectures.train_cell("hourly", "optimum", 0, args)
     assert [cell[f"best {name}"] for name in SEGMENTS] == pytest.approx([1.0] * 3, abs=1e-3)
     assert all(cell[f"last {name}"] < 0.9 for name in SEGMENTS)
+    test = known.fold.test
+    held = market.net_log_return(np.full(len(known.bars), 3), test) / known.units[-1]
+    assert cell["held test"] == pytest.approx(held, abs=1e-3)
