@@ -24,6 +24,8 @@ from jtf_env.sessions import (
 )
 
 COLUMNS = ("open", "high", "low", "close", "volume")
+Stamps = pd.DatetimeIndex | list[pd.Timestamp]
+
 KNOWN_YEARS = (1900, 2199)
 """Years a bar may lie in; anything else is a broken clock or a wrong epoch unit."""
 KNOWN_PRICES = (1e-9, 1e9)
@@ -165,7 +167,7 @@ def make_bars(
     timestamps = read_timestamps(frame, where)
     _check_timestamps(timestamps, bar_minutes, ASSETS[asset_class].open_minute, where)
     table = np.stack([_read_numbers(frame[name], where) for name in COLUMNS])
-    _check_prices(table, timestamps, where)
+    check_prices(table, timestamps, where)
     open_, high, low, close, volume = table
     labels = label_sessions(timestamps, asset_class, bar_minutes)
     bars = Bars(
@@ -365,7 +367,7 @@ def _read_numbers(column: pd.Series, where: str) -> np.ndarray:
     return numbers.to_numpy(np.float64)
 
 
-def _check_prices(table: np.ndarray, timestamps: pd.DatetimeIndex, where: str) -> None:
+def check_prices(table: np.ndarray, timestamps: Stamps, where: str) -> None:
     """Reject the first row of ``table [5, T]`` that no market can have printed."""
     open_, high, low, close, volume = table
     unknown = (table[:4] < KNOWN_PRICES[0]) | (table[:4] > KNOWN_PRICES[1])
@@ -385,7 +387,7 @@ def _check_prices(table: np.ndarray, timestamps: pd.DatetimeIndex, where: str) -
             _reject(bad, timestamps, where, f"{fault} ({cells})", "repair or remove it")
 
 
-def _reject(bad: np.ndarray, timestamps: pd.DatetimeIndex, where: str, fault: str, remedy: str) -> None:
+def _reject(bad: np.ndarray, timestamps: Stamps, where: str, fault: str, remedy: str) -> None:
     """Raise `BarsError` naming the first row where ``bad [T]``, and how many there are."""
     count = int(bad.sum())
     if count:

@@ -6,6 +6,7 @@ NumPy and pandas only; `exchange_calendars` is imported where a schedule is buil
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -184,12 +185,23 @@ def compute_hourly_window_indices(
     valid : ``[T]`` bool
         That hour, in the same session, has at least one bar.
     """
-    delay = {"previous": 0, "at_close": bar_minutes * MINUTE}[hour_visibility]
-    starts = nanoseconds(timestamps)
-    # One sorted key for (session, hour): sessions lie further apart than any two clock hours.
-    session_key = session_ids.astype(np.int64) << 32
-    keys = session_key + starts // HOUR
-    wanted = session_key + (starts + delay) // HOUR - 1
+    starts, ids = nanoseconds(timestamps), session_ids.astype(np.int64)
+    keys = hour_key(ids, starts)
+    wanted = visible_hour(ids, starts, hour_visibility, bar_minutes)
     start = np.searchsorted(keys, wanted, side="left").astype(np.int64)
     stop = np.searchsorted(keys, wanted, side="right").astype(np.int64)
     return start, stop, stop > start
+
+
+def hour_key(session_id: Any, start: Any) -> Any:
+    """Return the key of a bar's clock hour in its session, of one bar or ``[T]``; keys increase with time.
+
+    `start` is in nanoseconds. Sessions lie further apart than any two clock hours.
+    """
+    return (session_id << 32) + start // HOUR
+
+
+def visible_hour(session_id: Any, start: Any, hour_visibility: HourVisibility, bar_minutes: int) -> Any:
+    """Return the key of the hour that the hourly context of a bar describes, of one bar or ``[T]``."""
+    delay = {"previous": 0, "at_close": bar_minutes * MINUTE}[hour_visibility]
+    return hour_key(session_id, start + delay) - 1

@@ -9,19 +9,26 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import pandas as pd
 
+from jtf.errors import UserError
+from jtf.models.session import Account, Decision, Session
+from jtf.models.stream import MarketStream, Network, make_network
 from jtf_env.actions import HOLD
 from jtf_env.assets import AssetClass
 from jtf_env.bars import Bars
 from jtf_env.layouts import Layout, get_layout
 from jtf_env.mirror.account import Observation
-from jtf_env.mirror.backtest import Decide, replay
+from jtf_env.mirror.backtest import NO_ACCOUNT, Decide, replay
 from jtf_env.mirror.market import Market, build_market
 from jtf_env.params import EnvParams
 from jtf_env.scaler import Scaler
 
 CHUNK_ROWS = 4096
 """Rows evaluated at once: some 60 MB of spectra at a width of 256."""
+
+TIE = 1e-5
+"""Probabilities this close are told apart by the arithmetic of a session; rounding is some 1e-7."""
 
 Params = dict[str, Any]
 """``{"first": {"kernel" [W, F, H], "context_kernel" [C + E, H], "bias" [H]}, "hidden_k": {"kernel", "bias"}, "policy":
@@ -85,13 +92,68 @@ class Policy:
         """Return the ``[T]`` value of every bar, mean over the members; 0 before `market.first_bar`."""
         return np.mean([member_outputs(params, market).values for params in self.members], axis=0)
 
+    @cached_property
+    def network(self) -> Network:
+        """The members side by side, as live decisions evaluate them."""
+        return make_network(self.members)
+
+    def start(self, history: Bars | pd.DataFrame) -> Session:
+        """Return a session behind `history`, which goes on bar by bar (`Session.update`).
+
+        Parameters
+        ----------
+        history
+            Bars of the policy's symbol and length, or a data frame of them as `jtf.load_bars` takes it: at least those
+            of warm-up and window. Recursive columns (RSI, MACD, regimes) remember their first bars ever less, so a
+            longer history is closer to training.
+
+        Raises
+        ------
+        BarsError, UserError
+            For bars that are too few, of another length, or none at all.
+        """
+        return Session(self, self._as_bars(history))
+
+    def decide(self, bars: Bars | pd.DataFrame, account: Account | None = None) -> Decision:
+        """Return the decision at the close of the last of `bars`, what a session behind them would decide.
+
+        `account` is needed by layouts with account columns (`jtf.models.session.Account`).
+        """
+        return self.start(bars).decide(account)
+
+    def _as_bars(self, bars: Bars | pd.DataFrame) -> Bars:
+        if not isinstance(bars, Bars):
+            from jtf.data.check import TIMEFRAME_NAMES
+            from jtf.data.load import load_bars
+
+            bars = load_bars(
+                self.symbol, bars, asset_class=self.asset_class, extended_hours=self.extended_hours,
+                timeframe=TIMEFRAME_NAMES[self.bar_minutes],  # type: ignore[arg-type]
+            )  # fmt: skip
+        if bars.bar_minutes != self.bar_minutes:
+            raise UserError(
+                f"{bars.source or bars.symbol} has {bars.bar_minutes}-minute bars and the policy was trained on "
+                f"{self.bar_minutes}-minute bars; give bars of that length."
+            )
+        return bars
+
     def member(self, index: int) -> "Policy":
         """Return one member as a policy of its own."""
         return replace(self, members=self.members[index : index + 1], seeds=self.seeds[index : index + 1])
 
     def actions(self, market: Market) -> np.ndarray:
-        """Return the ``[T]`` most likely action at every bar of an address-only layout."""
-        return np.argmax(self.probabilities(market), axis=1)
+        """Return the ``[T]`` most likely action at every bar of an address-only layout.
+
+        `probabilities` are computed for all rows at once; rows whose two most likely actions lie within their rounding
+        are decided as a session decides them, so both take the same action on every bar.
+        """
+        table = self.probabilities(market)
+        actions = np.argmax(table, axis=1)
+        first, second = np.partition(table, [-2, -1], axis=1)[:, -2:].T[::-1]
+        rows = np.flatnonzero(first - second < TIE)
+        for row in rows[rows >= market.first_bar].tolist():
+            actions[row] = self.probabilities_at(market, Observation(row, NO_ACCOUNT)).argmax()
+        return actions
 
     def decider(self, market: Market) -> Decide:
         """Return the decisions of this policy on `market`, asked bar by bar.
@@ -103,12 +165,19 @@ class Policy:
         return lambda observation: int(np.argmax(self.probabilities_at(market, observation)))
 
     def probabilities_at(self, market: Market, observation: Observation) -> np.ndarray:
-        """Return the ``[A]`` action probabilities of one observation, whatever the layout."""
-        row = observation.row
-        windows = market.features[row - self.window + 1 : row + 1].reshape(1, -1)
-        broadcast = np.concatenate([market.context[row], observation.account])[None, :]
-        outputs = [network(params, windows, broadcast) for params in self.members]
-        return np.mean([_softmax(output.logits)[0] for output in outputs], axis=0)
+        """Return the ``[A]`` action probabilities of one observation of any layout, as a session computes them."""
+        return self.outputs_at(market, observation)[0].mean(axis=0)
+
+    def outputs_at(self, market: Market, observation: Observation) -> tuple[np.ndarray, np.ndarray]:
+        """Return the members' action probabilities ``[S, A]`` and values ``[S]`` of one observation."""
+        if market not in self._streams:
+            self._streams[market] = MarketStream(self.network.kernel, market.features)
+        windowed = self._streams[market].at(observation.row)
+        return self.network.outputs(windowed, np.concatenate([market.context[observation.row], observation.account]))
+
+    @cached_property
+    def _streams(self) -> WeakKeyDictionary[Market, MarketStream]:
+        return WeakKeyDictionary()
 
 
 def is_bundle(path: Path) -> bool:
@@ -177,18 +246,11 @@ def overlap_save(features: np.ndarray, response: np.ndarray, window: int) -> np.
     return outputs.transpose(1, 0, 2).reshape(-1, outputs.shape[2])[:num_rows]
 
 
-def network(params: Params, windows: np.ndarray, broadcast: np.ndarray) -> Outputs:
-    """Return the outputs for flattened windows ``[B, W * F]`` beside ``broadcast [B, C + E]``.
+def later_layers(params: Params, windowed: np.ndarray, broadcast: np.ndarray) -> Outputs:
+    """Return the outputs for the windows' part of the first layer, ``[B, H]``, beside ``broadcast [B, C + E]``.
 
     First layer: ``relu(windows @ kernel + W * broadcast @ context_kernel + bias)``. Then ReLU layers and two linear
     heads, float64.
-    """
-    kernel = np.asarray(params["first"]["kernel"], np.float64)
-    return later_layers(params, windows @ kernel.reshape(-1, kernel.shape[2]), broadcast)
-
-
-def later_layers(params: Params, windowed: np.ndarray, broadcast: np.ndarray) -> Outputs:
-    """Return the outputs for the windows' part of the first layer, ``[B, H]``, beside ``broadcast [B, C + E]``.
 
     The `W` equal copies of a broadcast column meet one kernel row, times `W`.
     """

@@ -9,8 +9,9 @@ import numpy as np
 from jtf_env.bars import Bars, check_enough_bars
 from jtf_env.errors import LayoutError
 from jtf_env.layouts import DEFAULT_LAYOUT, DEFAULT_WINDOW, Layout, get_layout
-from jtf_env.mirror.features import build_group
+from jtf_env.mirror.features import bar_inputs, build_columns
 from jtf_env.mirror.hourly import hourly_context
+from jtf_env.mirror.past import Past
 from jtf_env.scaler import CLIP, Scaler
 from jtf_env.stretches import ROW_FIELDS, Stretch, cut_stretches, stretch_rows
 
@@ -71,11 +72,10 @@ def build_market(
     """
     layout = get_layout(layout)
     check_enough_bars(bars, layout, window)
-    features = [build_group(group, bars) for group in layout.groups if group.source == "bar"]
     context = [hourly_context(bars, layout.hour_visibility) for group in layout.groups if group.source == "context"]
     first_bar = layout.first_bar(window)
     market = Market(
-        features=np.concatenate(features, axis=1),
+        features=build_columns(layout, bar_inputs(bars), Past()),
         context=np.concatenate([np.zeros((len(bars), 0)), *context], axis=1),
         open=bars.open.astype(np.float64),
         high=bars.high.astype(np.float64),
@@ -100,8 +100,8 @@ def scale_market(market: Market, scaler: Scaler) -> Market:
         )
     return replace(
         market,
-        features=_standardise(market.features, scaler.mean[:columns], scaler.std[:columns]),
-        context=_standardise(market.context, scaler.mean[columns:], scaler.std[columns:]),
+        features=standardise(market.features, scaler.mean[:columns], scaler.std[:columns]),
+        context=standardise(market.context, scaler.mean[columns:], scaler.std[columns:]),
     )
 
 
@@ -126,5 +126,6 @@ def market_segment(market: Market, start: int, stop: int) -> Market:
     return fold_market(market, [(start, stop)])
 
 
-def _standardise(table: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    return np.clip((table - mean) / std, -CLIP, CLIP)
+def standardise(table: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Return ``table [T, k]`` standardised by ``mean [k]`` and ``std [k]``, and clipped."""
+    return np.minimum(np.maximum((table - mean) / std, -CLIP), CLIP)

@@ -11,6 +11,7 @@ from jtf.config import parse_config
 from jtf.environment import row_table
 from jtf.task import make_policy, prepare
 from jtf_env.market import build_market, scale_market
+from jtf_env.mirror.account import Observation
 from jtf_ppo import train
 from jtf_ppo.learner import make_learner
 
@@ -33,5 +34,11 @@ def test_a_trained_policy_takes_the_same_action_on_every_real_bar(symbol, real_d
         params, (market, task.problem.data[1])
     )
     in_xla = np.asarray(logits).argmax(axis=1)
+    bars_of_a_year = round(task.bars.bars_per_year)
+    rows = range(max(market.first_bar, task.bars.close.size - bars_of_a_year), task.bars.close.size)
+    numpy_market = policy.market(task.bars)
+    live = np.stack([policy.probabilities_at(numpy_market, Observation(row, np.zeros(0))) for row in rows])
+    np.testing.assert_allclose(live, jax.nn.softmax(logits)[np.array(rows)], atol=1e-5)
+    np.testing.assert_array_equal(live.argmax(axis=1), in_xla[np.array(rows)])
     assert len(np.unique(in_numpy)) >= 2, "the policy must not always do the same in this test"
     np.testing.assert_array_equal(in_xla[market.first_bar :], in_numpy[market.first_bar :])

@@ -12,6 +12,7 @@ from jtf_env.bars import Bars, make_bars
 from jtf_env.features import bar_inputs, base7, intraday4
 from jtf_env.layouts import GROUPS
 from jtf_env.mirror import features as mirror_features
+from jtf_env.mirror.past import Past
 from jtf_env.mirror.regimes import state_age
 from tests.parity.samples import EVERY_COLUMN, bars_from_closes, columns_of, frozen_bars, real_bars, walk_bars
 
@@ -32,7 +33,7 @@ def session(day: str, first: str, last: str, bar_minutes: int = 15) -> Bars:
 
 def intraday(bars: Bars) -> dict[str, np.ndarray]:
     """intraday4 of the mirror, after a look that JAX has the same."""
-    found = mirror_features.intraday4(bars)
+    found = mirror_features.intraday4(mirror_features.bar_inputs(bars), Past())
     with jax.enable_x64(True):
         other = jax.jit(intraday4)(bar_inputs(bars))
     for mine, theirs in zip(found, other, strict=True):
@@ -92,7 +93,7 @@ def test_around_the_clock_the_session_is_the_utc_day():
 
 def volume_proxy(bars: Bars) -> np.ndarray:
     """volume_proxy of the mirror from row 99 on, after a look that JAX has the same."""
-    found = mirror_features.base7(bars)[6][99:]
+    found = mirror_features.base7(mirror_features.bar_inputs(bars), Past())[6][99:]
     with jax.enable_x64(True):
         other = jax.jit(base7)(bar_inputs(bars))[6][99 : len(bars)]
     np.testing.assert_allclose(other, found, rtol=1e-13, atol=1e-14)
@@ -117,14 +118,14 @@ def test_the_age_of_a_state_by_hand(side):
     # first two rows: the cap. Then 0, 1, 0, 0, 1 bars since the change.
     rows = [[6, 3, 1], [5, 4, 1], [1, 2, 7], [2, 3, 5], [2, 6, 2], [4, 4, 2], [5, 3, 2]]
     posteriors = np.array(rows) / 10
-    age = state_age(posteriors) if side == "mirror" else regimes.state_age(jnp.asarray(posteriors.T))
+    age = state_age(Past(), posteriors) if side == "mirror" else regimes.state_age(jnp.asarray(posteriors.T))
     np.testing.assert_allclose(age, [1.0, 1.0, 0.0, 0.01, 0.0, 0.0, 0.01], rtol=1e-7)
 
 
 def test_the_age_of_a_state_stops_at_a_hundred_bars():
     posteriors = np.eye(3)[[0] + [2] * 150]
-    np.testing.assert_array_equal(state_age(posteriors)[[1, 2, 100, 101, 102, 150]], [0, 0.01, 0.99, 1, 1, 1])
-    np.testing.assert_allclose(regimes.state_age(jnp.asarray(posteriors.T)), state_age(posteriors), rtol=1e-6)
+    np.testing.assert_array_equal(state_age(Past(), posteriors)[[1, 2, 100, 101, 102, 150]], [0, 0.01, 0.99, 1, 1, 1])
+    np.testing.assert_allclose(regimes.state_age(jnp.asarray(posteriors.T)), state_age(Past(), posteriors), rtol=1e-6)
 
 
 @pytest.fixture(scope="module", params=["SPY", "walk"])
@@ -156,7 +157,10 @@ def test_ages_are_counted_from_the_changes_of_the_posteriors_columns(sample):
 
 def test_the_columns_of_base7_begin_with_those_of_base6():
     bars = walk_bars(400)
-    for one, other in zip(mirror_features.base6(bars), mirror_features.base7(bars)[:6], strict=True):
+    inputs = mirror_features.bar_inputs(bars)
+    for one, other in zip(
+        mirror_features.base6(inputs, Past()), mirror_features.base7(inputs, Past())[:6], strict=True
+    ):
         np.testing.assert_array_equal(one, other)
     assert GROUPS["base7"].columns == (*GROUPS["base6"].columns, "volume_proxy")
 

@@ -8,6 +8,7 @@ import talib
 from jtf_env.layouts import GROUPS
 from jtf_env.mirror import build_market
 from jtf_env.mirror.indicators import garman_klass
+from jtf_env.mirror.past import Past
 from jtf_env.mirror.regimes import filter_posteriors, reversal_probabilities
 from tests.parity.samples import bars_from_closes, columns_of, real_bars
 
@@ -100,7 +101,7 @@ def test_regime_filter_takes_two_steps_by_hand():
     # Predicted .9 x own + .05 x others: .116041 .345976 .537982; s = 0: times e^-1/2, 1, e^-1/2 = .070383 .345976
     # .326303, of .742662: .094771 .465859 .439370.
     expected = [[0.077696, 0.348207, 0.574097], [0.094771, 0.465859, 0.439370]]
-    np.testing.assert_allclose(filter_posteriors(np.array([1.0, 0.0])), expected, atol=2e-6)
+    np.testing.assert_allclose(filter_posteriors(Past(), np.array([1.0, 0.0])), expected, atol=2e-6)
 
 
 def test_reversal_probabilities_by_hand():
@@ -113,7 +114,7 @@ def test_garman_klass_volatility_by_hand():
     # Open 100, high 102, low 99, close 101: .5 ln(102/99)^2 = 4.45600e-4, .386294 ln(1.01)^2 = 3.82467e-5, the
     # difference 4.07353e-4. A bar of one price adds 0; the root of the mean of both is .0142715.
     open_, high, low, close = np.array([[100.0, 102.0, 99.0, 101.0], [101.0, 101.0, 101.0, 101.0]]).T
-    np.testing.assert_allclose(garman_klass(open_, high, low, close, 2), [np.nan, 0.0142715], rtol=3e-6)
+    np.testing.assert_allclose(garman_klass(Past(), open_, high, low, close, 2), [np.nan, 0.0142715], rtol=3e-6)
 
 
 def test_volatility_filter_moves_when_a_calm_market_turns_wild():
