@@ -47,7 +47,12 @@ def export(run: str | Path, out: str | Path, format: Format = "bundle") -> Path:
     if out.is_dir() or not out.parent.is_dir():
         raise UserError(f"--out {out} is not a file in an existing folder; name one, e.g. --out clsk.zip.")
     bars = run_bars(policy, found)
-    export_bundle(policy, found, bars, out)
+    if format == "bundle":
+        export_bundle(policy, found, bars, out)
+    else:
+        from jtf.models.formats import export_program
+
+        export_program(policy, bars, out, format)
     return out
 
 

@@ -2,9 +2,9 @@
 
 The first layer meets the whole window at every bar, but all of the window except its last row is known before it is.
 So the oldest taps of the kernel are applied a block of bars ahead, to all bars of the next block at once, a slice of
-them at every bar: the weights are read from memory once a block instead of once a bar. Only the newest taps wait for
-the bar. Blocks lie at multiples of `BLOCK` rows since the first bar, so a row's numbers depend on that bar and on the
-window alone, not on when the stream began.
+them at every bar: the weights are read from memory once a block instead of once a bar. The taps of one block's length
+are applied when a block begins; the newest, as many again, wait for the bar. Blocks lie at multiples of `BLOCK` rows
+since the first bar, so a row's numbers depend on that bar and on the window alone, not on when the stream began.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 BLOCK = 16
-"""Bars in a block: larger ones read the old taps less often and leave more taps for the decision."""
+"""Bars in a block: larger ones read the old taps less often and leave more taps for the bar itself."""
 
 Params = dict[str, Any]
 
@@ -82,11 +82,15 @@ def side_by_side(kernels: Sequence[np.ndarray]) -> np.ndarray:
     """Return first layers ``[W, F, H]`` as one ``[W, F, S, H]`` float32, a view where they lie in one array so."""
     together = kernels[0].base
     shape = (*kernels[0].shape[:2], len(kernels), kernels[0].shape[2])
-    if together is not None and together.size == np.prod(shape) and together.dtype == np.float32:
+    if isinstance(together, np.ndarray) and together.size == np.prod(shape) and together.dtype == np.float32:
         together = together.reshape(shape)
-        if all(np.shares_memory(together[0, 0, k], kernels[k][0, 0]) for k in range(len(kernels))):
+        if all(_place(together[:, :, k]) == _place(kernel) for k, kernel in enumerate(kernels)):
             return together
     return np.stack([np.asarray(kernel, np.float32) for kernel in kernels], axis=2)
+
+
+def _place(array: np.ndarray) -> tuple[Any, ...]:
+    return array.__array_interface__["data"][0], array.shape, array.strides
 
 
 def stack_layer(layers: Sequence[Params]) -> Layer:
@@ -105,25 +109,21 @@ class WindowStream:
         `history_rows` tells how many rows matter.
         """
         self._window, num_columns, width = kernel.shape
-        self._num_new = min(self._window, 2 * BLOCK)
-        flat = kernel.reshape(self._window * num_columns, width)
-        num_old = self._window - self._num_new
-        self._new = flat[num_old * num_columns :]
-        bounds = np.linspace(0, num_old, BLOCK + 1).astype(int).tolist()
-        self._slices = [
-            (first, last, flat[first * num_columns : last * num_columns]) for first, last in pairwise(bounds)
-        ]
-        self._ahead = np.zeros((BLOCK, width), np.float32)
-        self._block = np.zeros((BLOCK, width), np.float32)
-        kept = self._window + 3 * BLOCK
-        self._kept = kept
-        self._rows = np.zeros((kept + 32 * BLOCK, num_columns), np.float32)
-        begin = max(0, ((num_rows - 1) // BLOCK - 1) * BLOCK)
-        self._end = kept
-        pushed = num_rows - begin
-        known = rows[:-pushed][-kept:]
-        self._rows[kept - len(known) : kept] = known
-        self.num_rows = begin
+        self._flat = kernel.reshape(self._window * num_columns, width)
+        self._num_columns = num_columns
+        old, new = max(0, self._window - 2 * BLOCK), max(0, self._window - BLOCK)
+        self._before = (old, new)
+        self._newest = self._flat[new * num_columns :]
+        self._slices = list(pairwise(np.linspace(0, old, BLOCK + 1).astype(int).tolist()))
+        self._block, self._ahead = np.zeros((2, BLOCK, width), np.float32)
+        self._kept = self._window + 3 * BLOCK
+        self._rows = np.zeros((self._kept + 32 * BLOCK, num_columns), np.float32)
+        self._end = self._kept
+        self.num_rows = max(0, ((num_rows - 1) // BLOCK - 1) * BLOCK)
+        """Rows since the first bar."""
+        pushed = num_rows - self.num_rows
+        known = rows[:-pushed][-self._kept :]
+        self._rows[self._end - len(known) : self._end] = known
         self.last = self._block[0]
         """Output ``[S * H]`` float32 of the last bar."""
         for row in rows[-pushed:]:
@@ -133,27 +133,30 @@ class WindowStream:
         """Take the next standardised row ``[F]`` and return the output of the window that ends with it."""
         place = self.num_rows % BLOCK
         if place == 0:
-            self._block, self._ahead = self._ahead, np.zeros_like(self._ahead)
             self._make_room()
+            self._block, self._ahead = self._ahead, np.zeros_like(self._ahead)
+            self._apply(self._before, self._end, self._block)
         self._rows[self._end] = row
         self._end += 1
         self.num_rows += 1
-        newest = self._rows[self._end - self._num_new : self._end].reshape(1, -1)
-        self.last = self._block[place] + (newest @ self._new)[0]
-        self._work_ahead(place)
+        newest = self._rows[self._end - len(self._newest) // self._num_columns : self._end].reshape(1, -1)
+        self.last = self._block[place] + (newest @ self._newest)[0]
+        self._apply(self._slices[place], self._end - place - 1 + BLOCK, self._ahead)
         return self.last
 
-    def _work_ahead(self, place: int) -> None:
-        """Add the slice of old taps whose turn it is to the outputs of the next block."""
-        first, last, kernel = self._slices[place]
+    def _apply(self, taps: tuple[int, int], block: int, outputs: np.ndarray) -> None:
+        """Add what the taps ``[first, last)``, oldest first, make of the bars of a block to ``outputs [BLOCK, S * H]``.
+
+        The rows of the block begin at the place `block`; the rows that these taps meet are known.
+        """
+        first, last = taps
         if last == first:
             return
-        following = self._end - place - 1 + BLOCK
-        begin = following - self._window + 1 + first
-        windows = np.lib.stride_tricks.sliding_window_view(
-            self._rows[begin : begin + BLOCK + last - first - 1], last - first, axis=0
-        )
-        self._ahead += windows.transpose(0, 2, 1).reshape(BLOCK, -1) @ kernel
+        begin = block - self._window + 1 + first
+        rows = self._rows[begin : begin + BLOCK + last - first - 1]
+        windows = np.lib.stride_tricks.sliding_window_view(rows, last - first, axis=0)
+        kernel = self._flat[first * self._num_columns : last * self._num_columns]
+        outputs += windows.transpose(0, 2, 1).reshape(BLOCK, -1) @ kernel
 
     def _make_room(self) -> None:
         if self._end + BLOCK > len(self._rows):

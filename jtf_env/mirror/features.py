@@ -84,10 +84,11 @@ def bar_inputs(bars: Bars) -> BarInputs:
 def build_columns(layout: Layout, bars: BarInputs, past: Past) -> np.ndarray:
     """Return the bar columns of `layout` in natural units, ``[T, F]`` float64, neutral where cold or unmeasurable."""
     groups = [group for group in layout.groups if group.source == "bar"]
-    table = np.stack([column for group in groups for column in BUILDERS[group.name](bars, past)], axis=1)
-    cold = np.stack([past.cold(bars.close, group.warmup) for group in groups for _ in group.columns], axis=1)
-    neutral = np.array([value for group in groups for value in group.neutral])
-    return np.where(cold | np.isnan(table), neutral, table)
+    columns = np.array([column for group in groups for column in BUILDERS[group.name](bars, past)])
+    warmups = [group.warmup for group in groups for _ in group.columns]
+    cold = past.cold(bars.close, np.array(warmups)[:, None])
+    neutral = np.array([value for group in groups for value in group.neutral])[:, None]
+    return np.ascontiguousarray(np.where(cold | np.isnan(columns), neutral, columns).T)
 
 
 def log_returns(bars: BarInputs, past: Past) -> np.ndarray:
@@ -138,9 +139,10 @@ def session_elapsed(bars: BarInputs) -> np.ndarray:
 
 def temporal7(bars: BarInputs, past: Past) -> Columns:
     """Sine and cosine of hour, weekday and month on the exchange's clock, and the session's elapsed share."""
-    shares = ((bars.hour + bars.minute / 60) / 24, bars.weekday / 7, (bars.month - 1) / 12)
-    circles = [wave(2.0 * np.pi * share) for share in shares for wave in (np.sin, np.cos)]
-    return (*circles, session_elapsed(bars))
+    shares = np.array([(bars.hour + bars.minute / 60) / 24, bars.weekday / 7, (bars.month - 1) / 12])
+    sines, cosines = np.sin(2.0 * np.pi * shares), np.cos(2.0 * np.pi * shares)
+    hour, weekday, month = zip(sines, cosines, strict=True)
+    return (*hour, *weekday, *month, session_elapsed(bars))
 
 
 def posteriors(bars: BarInputs, past: Past) -> Columns:

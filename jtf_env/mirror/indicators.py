@@ -67,8 +67,7 @@ def rolling_min(past: Past, values: np.ndarray, window: int) -> np.ndarray:
 
 def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Quotient, NaN where the denominator is exactly 0 (or NaN)."""
-    result = np.full(len(numerator), np.nan)
-    return np.divide(numerator, denominator, out=result, where=denominator != 0)
+    return numerator / np.where(denominator == 0, np.nan, denominator)
 
 
 def change(past: Past, values: np.ndarray) -> np.ndarray:

@@ -58,8 +58,11 @@ class Past:
             self._known[name] = compute()
         return self._known[name]
 
-    def cold(self, values: np.ndarray, warmup: int) -> np.ndarray:
-        """Return ``[T]`` bool: whether a row of the series ``values [T]`` is one of the first `warmup`."""
+    def cold(self, values: np.ndarray, warmup: int | np.ndarray) -> np.ndarray:
+        """Return bool: whether a row of the series ``values [T]`` is one of the first `warmup`.
+
+        ``[T]`` for one number, ``[k, T]`` for ``warmup [k, 1]``.
+        """
         return np.arange(len(values)) < warmup
 
     def previous(self, values: np.ndarray, bars: int) -> np.ndarray:
@@ -124,8 +127,8 @@ class Live(Past):
         self._place = 0
         self._known.clear()
 
-    def cold(self, values: np.ndarray, warmup: int) -> np.ndarray:
-        """Return ``[1]`` False."""
+    def cold(self, values: np.ndarray, warmup: int | np.ndarray) -> np.ndarray:
+        """Return ``[1]`` False: it never is."""
         return np.zeros(1, bool)
 
     def previous(self, values: np.ndarray, bars: int) -> np.ndarray:

@@ -34,7 +34,7 @@ def filter_posteriors(past: Past, statistic: np.ndarray) -> np.ndarray:
 
     The chain starts uniform before row 0; emissions are unit normals around the state.
     """
-    emissions = (np.exp(-0.5 * (statistic - state) ** 2) for state in const.STATES)
+    emissions = np.exp(-0.5 * (statistic - np.array(const.STATES)[:, None]) ** 2)
     return past.scan(filter_step, (1.0 / 3.0,) * 3, *emissions)
 
 
@@ -54,7 +54,7 @@ def reversal_probabilities(trend: np.ndarray, momentum: np.ndarray) -> np.ndarra
     Each is the probability, were the filters independent, that momentum runs against the trend (a turn) or with it.
     """
     joint = trend[:, :, None] * momentum[:, None, :]
-    return np.stack([joint[:, 0, 2], joint[:, 2, 2] + joint[:, 0, 0], joint[:, 2, 0]], axis=1)
+    return np.array([joint[:, 0, 2], joint[:, 2, 2] + joint[:, 0, 0], joint[:, 2, 0]]).T
 
 
 def state_age(past: Past, posteriors: np.ndarray) -> np.ndarray:
