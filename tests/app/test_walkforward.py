@@ -1,12 +1,7 @@
 """Walk-forward: cells computed once, killed and gone on with, stitched out of sample."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -115,16 +110,6 @@ def test_a_cell_is_the_run_of_its_own_settings(finished):
     cell = next((finished / "cells" / "AAAUSDT").iterdir())
     again = jtf.backtest(cell)
     assert again.metrics["test"] == jtf.read_result(cell).metrics["test"]
-
-
-def test_killed_at_any_moment_and_started_again_the_numbers_are_the_same(finished, flags, tmp_path):
-    command = [sys.executable, "-m", "jtf.walkforward", *flags, "--out", str(tmp_path)]
-    for seconds in (9.0, 12.0):
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            time.sleep(seconds)
-            os.kill(process.pid, signal.SIGKILL)
-    assert walk(flags, tmp_path) == 0
-    assert numbers(tmp_path) == numbers(finished)
 
 
 def test_interrupted_it_goes_on_with_the_cell_that_was_broken_off(finished, flags, tmp_path, monkeypatch, capsys):
