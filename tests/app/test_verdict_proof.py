@@ -1,4 +1,7 @@
-"""The verdict from both sides: a trader with an edge ends APPROVED but for SYNTHETIC, luck on noise never."""
+"""The verdict from both sides: a trader with an edge ends APPROVED but for SYNTHETIC, luck on noise never.
+
+Traders here are the optimum and random ones; `benchmarks.verdict_proof` trains policies, and its table is committed.
+"""
 
 from collections import Counter
 
@@ -6,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.verdict_proof import SHUFFLED, approved_but_for_synthetic, judge_market, made_symbol, shuffled_bars
+from jtf.data import load_bars
 from jtf.known_optimum.markets import known_market
 from jtf.results.baselines import baseline_backtests, random_timing
 from jtf.results.evaluation import backtest_metrics, evaluate
@@ -13,7 +18,7 @@ from jtf.results.luck import sharpe_luck
 from jtf.results.metrics import bar_returns
 from jtf.results.verdict import Evidence, Verdict, judge
 from jtf.splits import Segment
-from jtf_env.bars import Bars, make_bars
+from jtf_env.bars import Bars
 from jtf_env.layouts import DEFAULT_LAYOUT, get_layout
 from jtf_env.mirror.backtest import replay
 from jtf_env.mirror.market import Market
@@ -69,20 +74,51 @@ def test_no_random_trader_of_noise_is_approved():
     assert statuses["APPROVED"] == 0 and sum(statuses.values()) == 40
 
 
-def shuffled_bars(frame: pd.DataFrame, rng: np.random.Generator) -> Bars:
-    """Bars at the times of `frame` with its moves from close to close in random order."""
-    close = frame["close"].to_numpy()
-    moves = rng.permutation(close[1:] / close[:-1])
-    close = close[0] * np.cumprod(np.concatenate([[1.0], moves]))
-    opened = np.concatenate([close[:1], close[:-1]])
-    columns = {"open": opened, "high": np.maximum(opened, close), "low": np.minimum(opened, close), "close": close}
-    return make_bars(pd.DataFrame(columns | {"volume": 1.0}, index=frame.index), "SPY")
-
-
 def test_no_random_trader_of_twenty_shuffles_of_spy_is_approved(real_data):
     frame = pd.read_parquet(real_data / "SPY_15Min.parquet")
     rng = np.random.default_rng(1)
-    for _ in range(20):
-        bars = shuffled_bars(frame, rng)
+    for seed in range(20):
+        bars = shuffled_bars(frame, seed)
         judged = verdict_on(bars, random_actions(rng, len(bars)), make_params("us_equity"), synthetic=False)
         assert judged.status != "APPROVED", judged.reasons
+
+
+# --- the whole pipeline ----------------------------------------------------------------------------------------
+
+
+def test_shuffled_bars_are_the_bars_in_another_order(real_data):
+    kept = load_bars("SPY", real_data)
+    names = ["open", "high", "low", "close", "volume"]
+    before = pd.DataFrame({name: getattr(kept, name) for name in names}, index=kept.timestamps)
+    shuffled = shuffled_bars(before, 0)
+    after = pd.DataFrame({name: getattr(shuffled, name) for name in names}, index=shuffled.timestamps)
+    shapes = [table[names[:4]].iloc[1:].to_numpy() / table[["close"]].iloc[:-1].to_numpy() for table in (before, after)]
+    np.testing.assert_allclose(np.sort(shapes[0], axis=0), np.sort(shapes[1], axis=0), rtol=1e-9)
+    assert np.corrcoef(shapes[0][:, 3], shapes[1][:, 3])[0, 1] < 0.1
+
+
+def test_a_made_market_is_measured_on_the_table_it_is_learnt_from():
+    symbol = made_symbol("regime", 0, 3_000)
+    np.testing.assert_array_equal(symbol.mirror.features, np.asarray(symbol.natural.features))
+    np.testing.assert_array_equal(symbol.mirror.close, symbol.bars.close)
+    assert symbol.optimum_return(Segment(2_000, 3_000)) > 0
+    assert made_symbol("noise", 0, 3_000).optimum_return(Segment(2_000, 3_000)) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "reasons", "approved"),
+    [
+        ("APPROVED", (), True),
+        ("REVIEW", ("The bars are SYNTHETIC: nothing is shown.",), True),
+        ("REVIEW", ("The bars are SYNTHETIC: nothing is shown.", "Test Sharpe 0.10 is below 1."), False),
+        ("DROP", ("The bars are SYNTHETIC: nothing is shown.",), False),
+    ],
+)
+def test_only_synthetic_may_stand_against_an_approved_market(status, reasons, approved):
+    assert approved_but_for_synthetic(Verdict(status, reasons)) is approved
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("market", "approved"), [("regime", True), ("noise", False), (SHUFFLED, False)])
+def test_trained_policies_are_approved_where_there_is_an_edge_and_nowhere_else(market, approved, real_data, tmp_path):
+    assert judge_market(market, 0, tmp_path, real_data)["approved but for SYNTHETIC"] is approved
