@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tyro
 from rich.console import Console
@@ -14,6 +15,7 @@ from jtf.experiment.tables import print_evaluation, print_paths, print_walkforwa
 from jtf.flags import parse_flags
 from jtf.results.catalogue import Entry, entry_at, find_entries, remove
 from jtf.results.results import read_result
+from jtf.results.run_directory import SUMMARY
 
 
 @dataclass(frozen=True)
@@ -105,13 +107,21 @@ def show(console: Console, path: Path) -> None:
     if entry.kind == "experiment":
         if entry.summary["status"] != "finished":
             raise UserError(f"{path} has not finished ({entry.summary['status']}); start its command again.")
-        printers = {"paths": print_paths, "stitched": print_walkforward, "symbols": print_evaluation}
-        next(printer for key, printer in printers.items() if key in entry.summary)(console, entry.summary)
+        show_experiment(console, path, entry.summary)
         return
     result = read_result(path)
     print_result(console, result, f"{result.symbol}: {path}", ())
     print_members(console, result)
     print_notes(console, result.notes)
+
+
+def show_experiment(console: Console, path: Path, summary: dict[str, Any]) -> None:
+    """Print the tables of an experiment again; raise `UserError` where another version wrote its summary."""
+    printers = {"paths": print_paths, "stitched": print_walkforward, "symbols": print_evaluation}
+    try:
+        next(printer for key, printer in printers.items() if key in summary)(console, summary)
+    except (KeyError, TypeError, StopIteration):  # A key that this version does not write, or one that it needs.
+        raise UserError(f"{path / SUMMARY} was written by another version of jtf; start its command again.") from None
 
 
 def remove_all(console: Console, config: RemoveConfig) -> None:

@@ -182,14 +182,16 @@ def combinatorial(
     where a group is too short.
     """
     if not 1 <= tested < groups:
-        raise UserError(f"{tested} tested groups of {groups} cannot be; test at least 1 and fewer than all of them.")
+        raise UserError(
+            f"--tested {tested} of --folds {groups} groups cannot be; test at least 1 and fewer than all of them."
+        )
     embargo = embargo_of(config, window, bar_minutes)
     share = config.validation / (config.train + config.validation)
     needed = first_bar + groups * _shortest_group(groups, tested, embargo, share)
     if num_bars < needed:
         raise UserError(
             f"{num_bars} bars are too few for {groups} groups: at least {needed} are needed ({first_bar} of warm-up "
-            f"and window, {embargo} of embargo); give a longer history or ask for fewer groups."
+            f"and window, {embargo} of embargo); give a longer history or ask for fewer --folds."
         )
     size = (num_bars - first_bar) // groups
     bounds = [*(first_bar + group * size for group in range(groups)), num_bars]

@@ -44,6 +44,8 @@ def read_config(run: Path) -> dict[str, Any]:
 
 def read_summary(run: Path) -> dict[str, Any]:
     """Return ``summary.json`` of a run; raise `UserError` where there is none."""
+    if (run / CONFIG).is_file() and not (run / SUMMARY).is_file():
+        raise UserError(f"{run} has no results yet; finish it with python -m jtf.train --resume {run}.")
     return _read_json(run / SUMMARY, run, ("status",))
 
 

@@ -1,12 +1,13 @@
 """``jtf.runs``: what is on disk is listed, shown and removed, without JAX."""
 
+import json
 import shutil
 import subprocess
 import sys
 
 import pytest
 
-from jtf import runs
+from jtf import compare, runs
 from jtf.results.catalogue import find_entries
 from jtf.results.run_directory import run_lock
 
@@ -47,6 +48,28 @@ def test_a_run_is_shown_as_training_showed_it(out, capsys):
     assert runs.main(["show", str(run)]) == 0
     text = capsys.readouterr().out
     assert "total return" in text and "verdict" in text
+
+
+@pytest.mark.parametrize("verb", [["runs", "show"], ["compare"]])
+def test_a_run_that_has_no_results_yet_says_how_to_finish_it(verb, out, capsys):
+    (run,) = (out / "AAAUSDT").iterdir()
+    (run / "summary.json").unlink()
+    command, *flags = verb
+    assert {"runs": runs.main, "compare": compare.main}[command]([*flags, *[str(run)] * (1 if flags else 2)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {run} has no results yet; finish it with python -m jtf.train --resume {run}.\n"
+    )
+
+
+@pytest.mark.parametrize("missing", ["stitched", "luck"])
+def test_an_experiment_of_another_version_is_one_sentence(missing, walked, tmp_path, capsys):
+    path = shutil.copytree(walked, tmp_path / "walked")
+    summary = json.loads((path / "summary.json").read_text())
+    del summary[missing]
+    (path / "summary.json").write_text(json.dumps(summary))
+    assert runs.main(["show", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error == f"error: {path}/summary.json was written by another version of jtf; start its command again.\n"
 
 
 def test_a_run_is_removed_only_when_told_so(out, capsys):
