@@ -1,7 +1,7 @@
 """What a person sees: the start, one live line while training, the result as a table. No JAX."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from statistics import median
 from typing import Any
@@ -153,6 +153,8 @@ def print_result(console: Console, result: RunResult, title: str, notes: Iterabl
     last = next(reversed(result.baselines))
     columns = result.metrics | {"buy and hold": result.baselines[last]["buy_and_hold"]}
     print_metrics(console, columns, title if len(columns) == 2 else f"{title} (buy and hold: {last})")
+    if result.luck is not None:
+        print_luck(console, asdict(result.luck), f"{last}: ")
     print_notes(console, notes)
     if result.optimum is not None:
         print_optimum(console, result.optimum[last], last)
@@ -184,6 +186,19 @@ def print_members(console: Console, result: RunResult) -> None:
         known = [[x for x in values if x is not None] or [math.nan] for values in columns.values()]
         table.add_row(name, *map(number, [summary(values) for values in known], specs))
     console.print(table)
+
+
+def print_luck(console: Console, luck: Mapping[str, Any], where: str = "") -> None:
+    """Print within what the Sharpe ratio and the return of a record lie by chance, where intervals are known."""
+    ratio, growth = luck.get("sharpe_interval"), luck.get("total_return_interval")
+    if ratio is None or growth is None:
+        return
+    console.print(
+        f"  {where}90 % interval of the Sharpe ratio {ratio['low']:.2f} to {ratio['high']:.2f}, of the return "
+        f"{growth['low']:+.1%} to {growth['high']:+.1%} (block bootstrap)",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def print_notes(console: Console, notes: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from jtf.config import check_run_config, parse_unchecked
 from jtf.console import Terminal, print_verdict
 from jtf.errors import UserError, run_command
 from jtf.experiment.cells import plan_cells
+from jtf.experiment.choice import judge_choice
 from jtf.experiment.command import ExperimentConfig, run_here
 from jtf.experiment.experiment import Experiment, results
 from jtf.experiment.stitched import stitch
@@ -98,10 +99,11 @@ def conclude(experiment: Experiment, data: dict[str, SymbolData]) -> tuple[dict[
         per_year = data[symbol].bars.bars_per_year
         judged = judge_symbol(experiment, parts, symbol, per_year)
         verdicts[symbol] = judged.verdict
+        stitched = stitch(parts, per_year)
         records[symbol] = {
             "asset_class": data[symbol].bars.asset_class,
             "common": common_record(parts[0]),
-            **judged_record(judged, stitch(parts, per_year)),
+            **judged_record(judged, stitched, judge_choice(experiment.directory, symbol, stitched.curves)),
             "spread": spreads(parts),
             "folds": [fold_record(result) for result in parts],
         }

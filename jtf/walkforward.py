@@ -13,6 +13,7 @@ from jtf.config import MODE_STEPS, parse_new
 from jtf.console import Terminal, print_verdict
 from jtf.errors import run_command
 from jtf.experiment.cells import plan_cells
+from jtf.experiment.choice import Choice, judge_choice
 from jtf.experiment.command import ExperimentConfig, run_here
 from jtf.experiment.experiment import Experiment, results
 from jtf.experiment.paths import paths_record, put_together
@@ -78,7 +79,8 @@ def conclude_folds(experiment: Experiment, data: SymbolData, console: Console) -
     found, per_year = results(experiment), data.bars.bars_per_year
     stitched = stitch(found, per_year)
     judged = judge_symbol(experiment, found, data.bars.symbol, per_year)
-    summary = write(experiment, found, stitched.curves, judged_record(judged, stitched))
+    choice = judge_choice(experiment.directory, data.bars.symbol, stitched.curves)
+    summary = write(experiment, found, stitched.curves, judged_record(judged, stitched, choice))
     print_walkforward(console, summary)
     print_verdict(console, judged.verdict)
 
@@ -89,9 +91,9 @@ def judge_symbol(experiment: Experiment, found: Sequence[RunResult], symbol: str
     return judge_folds(found, bars_per_year, trial_sharpes(experiment.directory, symbol), smoke=smoke)
 
 
-def judged_record(judged: FoldsJudged, stitched: Stitched) -> dict[str, Any]:
+def judged_record(judged: FoldsJudged, stitched: Stitched, choice: Choice) -> dict[str, Any]:
     """Return what ``summary.json`` says of folds that follow one another."""
-    return {**asdict(judged), "stitched": stitched_record(stitched)}
+    return {**asdict(judged), "stitched": stitched_record(stitched), "overfitting": asdict(choice)}
 
 
 def conclude_paths(

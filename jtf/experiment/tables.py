@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from jtf.console import number
+from jtf.console import number, print_luck
 from jtf.experiment.stitched import EQUITY, HELD
 
 
@@ -35,6 +35,20 @@ def print_walkforward(console: Console, summary: Mapping[str, Any]) -> None:
         f"training Sharpe less test Sharpe, mean of the folds: {number(stitched['sharpe_gap'], '+.2f')}",
     ):
         console.print(f"  {line}", highlight=False, soft_wrap=True)
+    print_luck(console, summary["luck"])
+    print_overfitting(console, summary.get("overfitting"))
+
+
+def print_overfitting(console: Console, found: Mapping[str, Any] | None) -> None:
+    """Print what a choice among the settings that were tried is worth; nothing where there is only one."""
+    if found is None or found["probability"] is None:
+        return
+    console.print(
+        f"  probability of backtest overfitting {found['probability']:.0%}: how often the best of "
+        f"{found['num_settings']} walk-forwards of these bars is below the median on bars that did not choose it",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def curve_cells(metrics: Mapping[str, Any], alone: Sequence[float], held: float) -> tuple[str, ...]:

@@ -176,7 +176,21 @@ def tiles(result: RunResult, name: str) -> list[Tile]:
     spent = result.derived["segments"][name]["costs"] / result.derived["env_params"]["initial_equity"]
     paid = {"name": "costs", "label": "fees and slippage", "value": spent, "text": f"{spent:.1%}"}
     found = [tile(metric, policy[metric], held[metric]) for metric in TILES]
+    if name == "test" and result.luck is not None:
+        found = with_intervals(found, asdict(result.luck))
     return [*found, paid | {"beside": "of the first equity"}, *([random_tile(result, name)] if judged else [])]
+
+
+def with_intervals(tiles: Sequence[Tile], luck: Mapping[str, Any]) -> list[Tile]:
+    """Return tiles of which those of the return and of the Sharpe ratio also say within what chance moves them."""
+    found = []
+    for one in tiles:
+        interval = luck.get(f"{one['name']}_interval")
+        if interval is not None:
+            low, high = (tile_text(one["name"], interval[end]) for end in ("low", "high"))
+            one = one | {"interval": interval, "beside": f"{one['beside']}; 90 % interval {low} to {high}"}
+        found.append(one)
+    return found
 
 
 def random_tile(result: RunResult, name: str) -> Tile:

@@ -11,7 +11,7 @@ import pandas as pd
 from jtf.console import number
 from jtf.errors import UserError
 from jtf.report.arrays import minutes
-from jtf.report.content import FORMAT, Tile, common_rows, data_content, tile
+from jtf.report.content import FORMAT, Tile, common_rows, data_content, tile, with_intervals
 from jtf.report.figures import draw_equity, draw_folds, draw_months, draw_paths, draw_symbols, picture
 from jtf.report.series import monthly_returns
 from jtf.results.bar_account import find_drawdown
@@ -100,7 +100,7 @@ def _walkforward(directory: Path, summary: Mapping[str, Any]) -> Page:
 def _walkforward_tiles(summary: Mapping[str, Any]) -> list[Tile]:
     stitched, test = summary["stitched"], summary["metrics"]["test"]
     policy, held = stitched["metrics"]["equity"], stitched["metrics"]["buy_and_hold"]
-    return [
+    found = [
         tile("total_return", policy["total_return"], held["total_return"]),
         tile("sharpe", policy["sharpe"], held["sharpe"]),
         tile("max_drawdown", policy["max_drawdown"], held["max_drawdown"]),
@@ -110,7 +110,9 @@ def _walkforward_tiles(summary: Mapping[str, Any]) -> list[Tile]:
         _share("folds_above_holding", "folds above buy and hold", stitched["folds_above_holding"]),
         _plain("sharpe_gap", "training Sharpe less test Sharpe", stitched["sharpe_gap"], "mean of the folds"),
         _plain("deflated_sharpe", "deflated Sharpe ratio", summary["luck"]["deflated_sharpe"], _trials(summary)),
+        *_overfitting(summary.get("overfitting")),
     ]
+    return with_intervals(found, summary["luck"])
 
 
 def _paths(directory: Path, summary: Mapping[str, Any]) -> Page:
@@ -300,6 +302,14 @@ def _share(name: str, label: str, value: float) -> Tile:
 
 def _plain(name: str, label: str, value: float | None, beside: str) -> Tile:
     return {"name": name, "label": label, "value": value, "text": number(value, ".2f"), "beside": beside}
+
+
+def _overfitting(found: Mapping[str, Any] | None) -> list[Tile]:
+    """Return the tile of the choice among settings; none where there was none."""
+    if found is None or found["probability"] is None:
+        return []
+    tile = _share("overfitting", "probability of overfitting", found["probability"])
+    return [tile | {"beside": f"choosing the best of {found['num_settings']} walk-forwards"}]
 
 
 def _trials(summary: Mapping[str, Any]) -> str:

@@ -2,16 +2,24 @@
 
 Sharpe ratios here are per return, not annualised; ``[...]`` arguments broadcast. Returns are simple returns of equal
 spacing. The formulas hold for independent returns.
+
+The formulas of the probabilistic and the deflated Sharpe ratio were read in secondary sources (Lopez de Prado 2018,
+14.7.2, and others), and tests hold them equal to skfolio's. The papers themselves could not be had: their worked
+examples in the tests are from memory.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
 from jtf.errors import UserError
+
+LUCK_CONFIDENCE = 0.90
+"""Of the intervals in `SharpeLuck`."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,17 @@ class SharpeLuck:
     """Annualised Sharpe ratio that the luckiest of them is expected to show."""
     minimum_track_record: float | None
     """Bars it takes to say with 95 % confidence that the true one is above 0; None where the estimate is not."""
+    sharpe_interval: "Interval | None" = None
+    """90 % interval of the annualised Sharpe ratio by the stationary bootstrap."""
+    total_return_interval: "Interval | None" = None
+    """The same of the total return (fraction), from the same draws."""
+
+
+def read_luck(record: Mapping[str, Any]) -> SharpeLuck:
+    """Return the luck that ``summary.json`` holds."""
+    names = ("sharpe_interval", "total_return_interval")
+    intervals = {name: Interval(**record[name]) for name in names if record.get(name) is not None}
+    return SharpeLuck(**{**record, **intervals})
 
 
 def sharpe_luck(returns: np.ndarray, bars_per_year: float, trials: Sequence[float]) -> SharpeLuck:
@@ -141,13 +160,24 @@ def sharpe_luck(returns: np.ndarray, bars_per_year: float, trials: Sequence[floa
         return SharpeLuck(None, None, len(trials), expected, None)
     shape = (found.count, found.skewness, found.kurtosis)
     per_bar = expected / math.sqrt(bars_per_year)
+    values = bootstrap_values(returns, lambda drawn: np.array([_ratio(drawn), np.prod(1.0 + drawn) - 1.0]))
+    ratios, growths = (percentile_interval(column, LUCK_CONFIDENCE) for column in values.T)
+    year = math.sqrt(bars_per_year)
     return SharpeLuck(
         probabilistic_sharpe=float(probabilistic_sharpe(found.sharpe, 0.0, *shape)),
         deflated_sharpe=float(probabilistic_sharpe(found.sharpe, per_bar, *shape)),
         num_trials=len(trials),
         expected_maximum=expected,
         minimum_track_record=minimum_track_record(found.sharpe, 0.0, found.skewness, found.kurtosis),
+        sharpe_interval=Interval(ratios.low * year, ratios.high * year),
+        total_return_interval=growths,
     )
+
+
+def _ratio(returns: np.ndarray) -> float:
+    """Return the Sharpe ratio of drawn returns; 0 where nothing moves."""
+    deviation = returns.std(ddof=1)
+    return float(returns.mean() / deviation) if deviation > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -225,12 +255,14 @@ def bootstrap_interval(
 
 def bootstrap_values(
     returns: np.ndarray,
-    statistic: Callable[[np.ndarray], float],
+    statistic: Callable[[np.ndarray], float | np.ndarray],
     seed: int = 0,
     draws: int = 1_000,
     block_length: int | None = None,
 ) -> np.ndarray:
     """Return ``[draws]`` values of ``statistic(returns)`` by the stationary bootstrap (Politis and Romano 1994).
+
+    Where the statistic is several numbers ``[K]``, the values are ``[draws, K]``.
 
     Parameters
     ----------
@@ -247,7 +279,8 @@ def bootstrap_values(
             lengths = optimal_block_length(returns)["stationary"].to_numpy()
         block_length = round(float(np.nanmax(lengths, initial=1.0)))
     bootstrap = StationaryBootstrap(block_length, returns, seed=np.random.default_rng(seed))
-    return bootstrap.apply(lambda drawn: np.asarray(statistic(drawn)), draws)[:, 0]
+    values = bootstrap.apply(lambda drawn: np.asarray(statistic(drawn)), draws)
+    return values[:, 0] if values.shape[1] == 1 else values
 
 
 def percentile_interval(values: np.ndarray, confidence: float = 0.95) -> Interval:

@@ -23,7 +23,7 @@ from jtf.results.evaluation import (
     ruin_note,
 )
 from jtf.results.figure import equity_png
-from jtf.results.luck import SharpeLuck
+from jtf.results.luck import SharpeLuck, read_luck
 from jtf.results.metrics import METRIC_NAMES, Metrics
 from jtf.results.provenance import Spans, label_bars, label_shares
 from jtf.results.run_directory import BEST, SUMMARY, read_summary, write_atomically, write_json
@@ -301,7 +301,7 @@ def _result(directory: Path, summary: dict[str, Any], contents: Mapping[str, byt
         accounts={name: _accounts(values) for name, values in summary["accounts"].items()},
         random=RandomTiming(tuple(summary["random"]["total_returns"])),
         cost_sweep=_cost_sweep(summary["cost_sweep"]),
-        luck=None if summary["luck"] is None else SharpeLuck(**summary["luck"]),
+        luck=None if summary["luck"] is None else read_luck(summary["luck"]),
         curves=pd.read_parquet(io.BytesIO(contents[CURVES])),
         fills=read_table(contents[FILLS], FILL_COLUMNS),
         trades=read_table(contents[TRADES], TRADE_COLUMNS),

@@ -201,3 +201,65 @@ def test_decay_is_the_share_of_the_in_sample_number_that_is_lost(inside, outside
 @pytest.mark.parametrize(("inside", "outside"), [(None, 1.0), (1.0, None), (-1.0, 1.0)])
 def test_decay_of_nothing_shown_in_sample_is_undefined(inside, outside):
     assert luck.decay(inside, outside) is None
+
+
+# --- held against skfolio --------------------------------------------------------------------------------------
+
+
+def skewed_returns(seed: int) -> np.ndarray:
+    drawn = np.random.default_rng(seed).gamma(2.0, 1.0, 400)
+    return 0.01 * (2.1 - drawn)
+
+
+def test_luck_is_that_of_skfolio():
+    from skfolio.measures import deflated_sharpe_ratio, expected_max_sharpe_ratio, probabilistic_sharpe_ratio
+
+    returns, per_year = skewed_returns(0), 252.0
+    trials = [
+        *np.random.default_rng(1).normal(0.0, 0.6, 11),
+        luck.estimate_sharpe(returns).sharpe * math.sqrt(per_year),
+    ]
+    found = luck.sharpe_luck(returns, per_year, trials)
+    per_bar = np.array(trials) / math.sqrt(per_year)
+    assert found.probabilistic_sharpe == pytest.approx(probabilistic_sharpe_ratio(returns), abs=2e-3)
+    assert found.deflated_sharpe == pytest.approx(deflated_sharpe_ratio(returns, per_bar), abs=2e-3)
+    assert found.expected_maximum == pytest.approx(expected_max_sharpe_ratio(12, float(np.std(trials, ddof=1))))
+
+
+# --- the intervals of a record ---------------------------------------------------------------------------------
+
+
+def test_ninety_percent_intervals_of_a_record_hold_its_own_numbers():
+    returns = np.random.default_rng(2).normal(2e-4, 4e-3, 1_500)
+    found = luck.sharpe_luck(returns, 6_552.0, [0.0])
+    own = luck.estimate_sharpe(returns).sharpe * math.sqrt(6_552.0)
+    assert found.sharpe_interval.low < own < found.sharpe_interval.high
+    assert found.total_return_interval.low < np.prod(1 + returns) - 1 < found.total_return_interval.high
+    # Independent normal returns: the error of an annualised ratio is near sqrt(bars a year / bars).
+    width = 2 * 1.645 * math.sqrt(6_552.0 / 1_500)
+    assert found.sharpe_interval.high - found.sharpe_interval.low == pytest.approx(width, rel=0.1)
+
+
+def test_nine_in_ten_intervals_hold_the_true_sharpe_ratio():
+    rng = np.random.default_rng(3)
+    held = 0
+    for _ in range(200):
+        found = luck.sharpe_luck(rng.normal(0.05, 1.0, 300) * 1e-3, 252.0, [0.0]).sharpe_interval
+        held += found.low < 0.05 * math.sqrt(252.0) < found.high
+    # Binomial with p = 0.9: 200 draws lie within 180 +- 3 * 4.2.
+    assert held == pytest.approx(180, abs=13)
+
+
+def test_a_record_that_never_moves_has_no_interval():
+    found = luck.sharpe_luck(np.zeros(100), 252.0, [0.0])
+    assert found.sharpe_interval is None and found.total_return_interval is None
+
+
+def test_luck_is_read_back_as_it_was_written_with_and_without_intervals():
+    from dataclasses import asdict
+
+    found = luck.sharpe_luck(np.random.default_rng(4).normal(0, 1e-3, 50), 252.0, [0.0])
+    record = asdict(found)
+    assert luck.read_luck(record) == found
+    older = {name: value for name, value in record.items() if "interval" not in name}
+    assert luck.read_luck(older).sharpe_interval is None and luck.read_luck(older).num_trials == 1
