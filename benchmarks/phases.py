@@ -112,15 +112,16 @@ def step_randomly(env: Environment, config: PPOConfig, state: PyTree, key: Array
     def draw(keys: Array) -> Array:
         return jax.vmap(draw_bits, in_axes=(0, None))(keys, num_envs)
 
-    def step(state: PyTree, bits: Array) -> tuple[PyTree, Array]:
+    def step(carry: tuple[PyTree, Array], bits: Array) -> tuple[tuple[PyTree, Array], None]:
+        state, rewards = carry
         action = (bits % jnp.uint32(env.num_actions)).astype(jnp.int32)
         state, timestep = env.step(mix_bits(bits), state, action, data)
-        after = (state, timestep.reward)
-        return after if at_once == 1 else jax.lax.optimization_barrier(after)
+        after = (state, rewards + (timestep.reward if at_once > 1 else timestep.reward.sum()))
+        return (after if at_once == 1 else jax.lax.optimization_barrier(after)), None
 
     keys = jax.random.split(key, config.num_steps)
-    finish = partial(jnp.sum, axis=None if at_once == 1 else 0)
-    state, rewards = scan_blocks(step, state, keys, at_once, prepare=draw, finish=finish)
+    none = jnp.zeros(num_envs if at_once > 1 else ())
+    (state, rewards), _ = scan_blocks(step, (state, none), keys, at_once, prepare=draw)
     return state, rewards.sum()
 
 

@@ -15,7 +15,17 @@ from jax import Array
 
 from jtf_env.account import account_columns
 from jtf_env.actions import HOLD, NUM_ACTIONS
-from jtf_env.environment import EnvState, StepResult, autoreset_step_at, reset, reset_at, select, start_row, step
+from jtf_env.environment import (
+    EnvState,
+    StepResult,
+    reset,
+    reset_at,
+    restart,
+    select,
+    start_row,
+    step,
+    step_to,
+)
 from jtf_env.market import Market
 from jtf_env.params import EnvParams
 from jtf_ppo.types import Environment, Observation, PolicyFunctions, RowTable, Timestep, Validation, ValidationParts
@@ -127,10 +137,12 @@ def step_batch(bits: Array, state: EnvState, action: Array, data: TradingData) -
     would be visited once where the row `episode_bars` later is visited `episode_bars` times.
     """
     market, params = data
-    goes_on = runs_out(state, market, params)
-    start = jnp.where(goes_on, market.next_start[state.bar], start_row(bits, market))
-    batched = jax.vmap(autoreset_step_at, in_axes=(0, 0, 0, None, None))
-    following, result, final = batched(start, state, action, market, params)
+    # Where episodes restart, no account stands at the last row of a stretch. To look that up would be one more kernel a
+    # step on a GPU, because all of a step waits for its row.
+    final, result = jax.vmap(step_to, (0, 0, 0, None, None))(state.bar + 1, state, action, market, params)
+    goes_on = runs_out(final, market, params)
+    start = jnp.where(goes_on, market.next_start[final.bar], start_row(bits, market))
+    following = jax.vmap(restart, (0, 0, 0, None, None))(start, final, result, market, params)
     following = replace(following, steps=jnp.where(goes_on & result.truncated, final.steps, following.steps))
     timestep = Timestep(
         observation=observe(following, data),
@@ -143,10 +155,10 @@ def step_batch(bits: Array, state: EnvState, action: Array, data: TradingData) -
     return following, timestep
 
 
-def runs_out(state: EnvState, market: Market, params: EnvParams) -> Array:
-    """Return ``[B]`` bool: the next step ends the stretch, and not the length of the episode."""
-    last = state.bar + 1 >= market.segment_end[state.bar]
-    return last & ((params.episode_bars == 0) | (state.steps + 1 < params.episode_bars))
+def runs_out(final: EnvState, market: Market, params: EnvParams) -> Array:
+    """Return ``[B]`` bool: the step to `final` ended the stretch, and not the length of the episode."""
+    last = final.bar >= market.segment_end[final.bar]
+    return last & ((params.episode_bars == 0) | (final.steps < params.episode_bars))
 
 
 def step_metrics(state: EnvState, result: StepResult, market: Market) -> dict[str, Array]:

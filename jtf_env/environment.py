@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jtf_env.account import account_columns
-from jtf_env.actions import LEVELS, next_level_table
+from jtf_env.actions import LEVELS, NUM_ACTIONS, next_level_table
 from jtf_env.constants import BREAK_EVEN
 from jtf_env.market import Market
 from jtf_env.orders import BarPrices, Fill, apply_order, check_stops, select
@@ -43,8 +43,10 @@ __all__ = [
     "observe",
     "reset",
     "reset_at",
+    "restart",
     "start_row",
     "step",
+    "step_to",
 ]
 
 
@@ -116,6 +118,13 @@ def step(state: EnvState, action: jax.Array, market: Market, params: EnvParams) 
     on the next bar, equity is marked at its close. A step from the last row of a stretch stays there.
     """
     bar = state.bar + (state.bar < _read(market.segment_end, state.bar)).astype(jnp.int32)
+    return step_to(bar, state, action, market, params)
+
+
+def step_to(
+    bar: jax.Array, state: EnvState, action: jax.Array, market: Market, params: EnvParams
+) -> tuple[EnvState, StepResult]:
+    """`step`, where it is known that the step ends at `bar` (int32): the row after ``state.bar`` in its stretch."""
     prices = BarPrices(*(_read(column, bar) for column in (market.open, market.high, market.low, market.close)))
     after, fills = execute(state, action, bar, prices, market, params)
     final, info = mark(state, after, fills, bar, prices.close, params)
@@ -132,7 +141,9 @@ def execute(
         raw, fill_tradable = prices.open, bar_tradable
     else:
         raw, fill_tradable = _read(market.close, state.bar), _read(market.tradable, state.bar)
-    wanted = _read(jnp.asarray(next_level_table(params.allow_short)), state.level + LEVELS, action)
+    table = next_level_table(params.allow_short)
+    # Read by one index: a gather by two is a kernel of its own on a GPU.
+    wanted = _read(jnp.asarray(table.ravel()), (state.level + LEVELS) * NUM_ACTIONS + action)
     target = jnp.where(fill_tradable, wanted, state.level)
     held, order = apply_order(state, target, raw, params)
     armed = bar_tradable
@@ -210,8 +221,12 @@ def autoreset_step_at(
     ``final_state`` is the state the step ended in, before any restart; its ``bar`` is the final address.
     """
     final, result = step(state, action, market, params)
-    fresh = reset_at(start_bar, market, params)
-    return select(result.terminated | result.truncated, fresh, final), result, final
+    return restart(start_bar, final, result, market, params), result, final
+
+
+def restart(start_bar: jax.Array, final: EnvState, result: StepResult, market: Market, params: EnvParams) -> EnvState:
+    """Return `final`, or a flat account at `start_bar` if the episode ended with `result`."""
+    return select(result.terminated | result.truncated, reset_at(start_bar, market, params), final)
 
 
 def autoreset_step(

@@ -13,7 +13,7 @@ from jtf_ppo.hyper import Hyper
 from jtf_ppo.loops import joined, scan_blocks
 from jtf_ppo.networks import Dropout
 from jtf_ppo.sampling import bits_to_uniform, draw_bits, mix_bits
-from jtf_ppo.types import Environment, PyTree, RowTable
+from jtf_ppo.types import Environment, PyTree, RowTable, Timestep
 
 
 class RolloutState(NamedTuple):
@@ -22,6 +22,10 @@ class RolloutState(NamedTuple):
     env_state: PyTree
     observation: PyTree
     """``[B, ...]``"""
+
+
+Carry = tuple[RolloutState, dict[str, Array]]
+"""Where a rollout stands, and the sum of each metric over the steps so far: ``[B]``, or of its means ``[]``."""
 
 
 class Engine(NamedTuple):
@@ -69,8 +73,12 @@ def roll_out(
         bits = jax.vmap(draw_bits, in_axes=(0, None))(keys, num_envs)
         return bits_to_uniform(bits), mix_bits(bits)
 
-    def step(rollout_state: RolloutState, drawn: tuple[Array, Array]) -> tuple[RolloutState, dict[str, PyTree]]:
-        uniform, bits = drawn
+    def summed(timestep: Timestep) -> dict[str, Array]:
+        # A mean over environments is several kernels of a GPU, and part of the step on a CPU.
+        return timestep.metrics if at_once > 1 else jax.tree.map(jnp.mean, timestep.metrics)
+
+    def step(carry: Carry, drawn: tuple[Array, Array]) -> tuple[Carry, dict[str, PyTree]]:
+        (rollout_state, sums), (uniform, bits) = carry, drawn
         action, stored = act(rollout_state.observation, uniform)
         env_state, timestep = env.step(bits, rollout_state.env_state, action, data)
         stored = {
@@ -79,20 +87,20 @@ def roll_out(
             "reward": timestep.reward,
             "terminated": timestep.terminated,
             "truncated": timestep.truncated,
-            "metrics": timestep.metrics,
         }
-        after = RolloutState(env_state, timestep.observation)
+        sums = jax.tree.map(jnp.add, sums, summed(timestep))
+        after = RolloutState(env_state, timestep.observation), sums
         # Without the barrier a GPU computes the step again for every array it stores of several steps.
         return (after, stored) if at_once == 1 else jax.lax.optimization_barrier((after, stored))
 
-    def finish(stored: dict[str, PyTree]) -> dict[str, PyTree]:
-        # A sum over environments is several kernels; one over a few steps is part of what writes them.
-        over = None if at_once == 1 else 0
-        return {**stored, "metrics": jax.tree.map(lambda x: jnp.mean(x, axis=over), stored["metrics"])}
+    def first_sums(state: PyTree) -> dict[str, Array]:
+        return summed(env.step(jnp.zeros(num_envs, jnp.uint32), state, jnp.zeros(num_envs, jnp.int32), data)[1])
 
+    shapes = jax.eval_shape(first_sums, rollout_state.env_state)
+    start = rollout_state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     keys = jax.random.split(key, config.num_steps)
-    rollout_state, blocks = scan_blocks(step, rollout_state, keys, at_once, prepare=draw, finish=finish)
-    metrics = blocks.pop("metrics")
+    (rollout_state, sums), blocks = scan_blocks(step, start, keys, at_once, prepare=draw)
+    metrics = jax.tree.map(lambda x: x / config.num_steps, sums)
     return rollout_state, {**joined(blocks), "metrics": metrics}
 
 
@@ -192,6 +200,6 @@ def action_shares(actions: Array, num_actions: int) -> Array:
         return jnp.bincount(actions.reshape(-1).astype(jnp.int32), length=num_actions) / actions.size
 
     def compare(actions: Array) -> Array:
-        return jax.lax.map(lambda action: jnp.mean(actions == action), jnp.arange(num_actions, dtype=actions.dtype))
+        return jnp.stack([jnp.mean(actions == action) for action in range(num_actions)])
 
     return jax.lax.platform_dependent(actions, cpu=count, default=compare)

@@ -20,16 +20,14 @@ def scan_blocks(
     *,
     reverse: bool = False,
     prepare: Callable[[PyTree], PyTree] = lambda block: block,
-    finish: Callable[[PyTree], PyTree] = lambda block: block,
 ) -> tuple[PyTree, PyTree]:
-    """Scan `step` over ``steps [N, ...]``, `at_once` of them an iteration: ``(carry, finished [N / at_once, ...])``.
+    """Scan `step` over ``steps [N, ...]``, `at_once` of them an iteration: ``(carry, [N / at_once, at_once, ...])``.
 
     Where `at_once` does not divide `N`, their greatest common divisor stands for it.
 
     Parameters
     ----------
     prepare: ``steps of an iteration -> what `step` takes``, both ``[at_once, ...]``.
-    finish: ``what the steps of an iteration hand out [at_once, ...] -> what is kept of it``.
     """
     size = math.gcd(at_once, jax.tree.leaves(steps)[0].shape[0])
 
@@ -37,7 +35,7 @@ def scan_blocks(
         block, out = prepare(block), [None] * size
         for i in reversed(range(size)) if reverse else range(size):
             carry, out[i] = step(carry, jax.tree.map(operator.itemgetter(i), block))
-        return carry, finish(jax.tree.map(lambda *leaves: jnp.stack(leaves), *out))
+        return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *out)
 
     return jax.lax.scan(several, carry, in_blocks(steps, size), reverse=reverse)
 

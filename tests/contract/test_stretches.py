@@ -98,6 +98,16 @@ def test_no_episode_crosses_the_end_of_its_stretch(folds):
     assert set(np.unique(stretch)) == {0, 1, 2} and result.truncated.sum() > 100
 
 
+def test_a_step_to_the_row_that_follows_is_the_step(folds):
+    market = folds[0]
+    rows = jnp.asarray(np.flatnonzero(np.arange(market.num_bars) < np.asarray(market.segment_end)), jnp.int32)
+    state = jax.vmap(environment.reset_at, (0, None, None))(rows, market, PARAMS)
+    actions = rows % 8
+    known = jax.jit(jax.vmap(environment.step_to, (0, 0, 0, None, None)))(rows + 1, state, actions, market, PARAMS)
+    asked = jax.jit(jax.vmap(environment.step, (0, 0, None, None)))(state, actions, market, PARAMS)
+    chex.assert_trees_all_equal(known, asked)
+
+
 def test_the_window_of_every_decision_lies_between_the_history_and_the_end_of_its_stretch(folds):
     market = folds[0]
     bars, _, final, _ = random_walk(market, 1)
