@@ -49,7 +49,7 @@ def partition(num_rows: int, window: int, config: PPOConfig) -> Partition:
     few = expected < num_rows / length
     blocks = math.ceil(expected) if few else num_blocks
     wanted = max(1, (config.minibatch_size + length // 2) // length)
-    num_minibatches = 1 if config.minibatch_size >= num_rows else -(-blocks // wanted)
+    num_minibatches = 1 if config.minibatch_size >= num_rows else max(1, round(blocks / wanted))
     return Partition(length, num_blocks, -(-blocks // num_minibatches), few)
 
 

@@ -43,6 +43,7 @@ def sized(asked: int, num_envs: int = 10_000, usable: int = 56, window: int = 5)
         (56, 5, 48, 6, 3),  # shared evenly: two minibatches of 3, not of 4 and 2,
         (56, 5, 56, 6, 6),  # or all.
         (8000, 100, 2048, 117, 30),
+        (8600, 100, 2048, 126, 32),  # Four minibatches of 32 blocks are nearer to 30 than five of 26.
     ],
 )
 def test_a_minibatch_of_rows_is_whole_blocks(usable, window, asked, blocks, size):
