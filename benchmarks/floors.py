@@ -107,9 +107,9 @@ def epochs_work(config: PPOConfig, sizes: Sizes) -> Work:
     """All epochs: forward and backward over rows (bars) or samples.
 
     The first layer has no input gradient, so it costs two passes; the others three. Noise and dropout add a forward
-    pass of the behaviour policy. Samples pay the first layer of bars by visited rows, that of the account and the rest
-    one by one. Bytes: activations written forward and read backward with their gradients, rows read, and the
-    optimiser's passes over the parameters.
+    pass of the behaviour policy, whose kernel goes to the frequencies once. Samples pay the first layer of bars by
+    visited rows, that of the account and the rest one by one. Bytes: activations written forward and read backward
+    with their gradients, rows read, and the optimiser's passes over the parameters.
     """
     assert config.minibatch_size is not None and config.hidden_sizes is not None, "config must be resolved"
     rows = visited_rows(config, sizes)
@@ -120,10 +120,11 @@ def epochs_work(config: PPOConfig, sizes: Sizes) -> Work:
     activations = 4 * (sum(config.hidden_sizes) + sizes.num_actions + 1)
     again = int(is_noisy(config))
     flops = rows * (2 + again) * first + items * ((2 + again) * account_flops(config, sizes) + (3 + again) * rest)
-    flops += minibatches * (2 + again) * kernel_transform_flops(config, sizes)
+    transform = kernel_transform_flops(config, sizes)
+    flops += minibatches * 2 * transform
     optimiser = minibatches * OPTIMISER_PASSES * num_parameters(config, sizes)
     traffic = WORD_BYTES * (rows * 3 * columns + items * (activations + sizes.num_account) + optimiser)
-    return Work(config.update_epochs * flops, config.update_epochs * traffic)
+    return Work(config.update_epochs * flops + again * transform, config.update_epochs * traffic)
 
 
 def visited_rows(config: PPOConfig, sizes: Sizes) -> int:
@@ -154,10 +155,14 @@ def account_flops(config: PPOConfig, sizes: Sizes) -> float:
 
 
 def _fourier_flops(sizes: Sizes, width: int) -> float:
-    """Per row, as `jtf_ppo.window_dense.overlap_save` does it: a product a frequency, and frequencies to outputs."""
+    """Per row, as `jtf_ppo.window_dense.overlap_save` does it: a product a frequency, and frequencies to outputs.
+
+    Two outputs share the products of the second part, but for the one in the middle.
+    """
     length = block_length(sizes.window)
     frequencies = (length + sizes.window - 1) // 2 + 1
-    return 8 * frequencies * sizes.num_features * width / length + 4 * frequencies * width
+    outputs = 4 * frequencies * width * -(-length // 2) / length
+    return 8 * frequencies * sizes.num_features * width / length + outputs
 
 
 def kernel_transform_flops(config: PPOConfig, sizes: Sizes) -> float:

@@ -36,6 +36,8 @@ class Measurement:
     run_seconds: float
     """Median over the repeats."""
     fastest_seconds: float
+    cpu_seconds: float
+    """Median over the repeats of what all threads of the process worked."""
     repeats: int
     temporary_bytes: int
     """Scratch the program allocates beside its arguments and results."""
@@ -66,10 +68,12 @@ def measure(
     compiled = lowered.compile()
     compile_seconds = time.perf_counter() - began
     seconds: list[float] = []
+    cpu_seconds: list[float] = []
     while not seconds or (len(seconds) <= repeats and sum(seconds) < budget_seconds):
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         result = jax.block_until_ready(compiled(*args))
         seconds.append(time.perf_counter() - began)
+        cpu_seconds.append(time.process_time() - worked)
         if carry:
             args = (result[0], *args[1:])
     timed = seconds[1:] or seconds
@@ -80,6 +84,7 @@ def measure(
         compile_seconds,
         statistics.median(timed),
         min(timed),
+        statistics.median(cpu_seconds[1:] or cpu_seconds),
         len(timed),
         memory.temp_size_in_bytes,
         memory.argument_size_in_bytes,

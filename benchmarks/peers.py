@@ -1,7 +1,8 @@
 """Training steps a second, and score after equal seconds, of this project's PPO and its peers, side by side.
 
 *Speed*: all train on the same market, with the same 5 800-wide observation, the same hidden layers and the same epochs;
-each sweeps its own sizes, and all run once more with equal samples an iteration. ``jtf`` is the row engine;
+each sweeps its own sizes, and all run once more with equal samples an iteration. There ``jtf`` runs twice more: with
+its default number of epochs, and without the feature noise that no peer has. ``jtf`` is the row engine;
 ``purejaxrl`` is `benchmarks.purejaxrl`; ``rejax`` is rejax's own PPO with its two networks; ``sb3`` is
 Stable-Baselines3's with one trunk; ``cleanrl`` is a loop in CleanRL's style. Peers need the extra ``bench``. Compile
 time is reported apart and excluded; collecting and learning are both included.
@@ -15,7 +16,10 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
+from operator import itemgetter
+from typing import Any
 
 import jax
 
@@ -29,10 +33,15 @@ from jtf_ppo.config import PPOConfig
 from jtf_ppo.learner import make_learner
 
 TRAINERS = ("jtf", *PEERS)
+VARIANTS = {
+    "equal samples, default epochs": {"update_epochs": PPOConfig.update_epochs},
+    "equal samples, no feature noise": {"feature_noise": 0.0},
+}
+"""What jtf changes in further runs with equal samples, by the name of the run."""
 
 
-def run_jtf(data: TradingData, args: argparse.Namespace, num_envs: int, minibatch: int) -> Row:
-    """Measure one update of the row engine; `minibatch` 0 is the device's default."""
+def run_jtf(data: TradingData, args: argparse.Namespace, num_envs: int, minibatch: int, **changes: Any) -> Row:
+    """Measure one update of the row engine, but for `changes`; `minibatch` 0 is the device's default."""
     config = PPOConfig(
         engine="rows",
         num_envs=num_envs,
@@ -41,7 +50,7 @@ def run_jtf(data: TradingData, args: argparse.Namespace, num_envs: int, minibatc
         hidden_sizes=tuple(args.hidden_sizes),
         update_epochs=args.update_epochs,
     )
-    it = start_iteration(data, resolve_for(data[0], config))
+    it = start_iteration(data, resolve_for(data[0], replace(config, **changes)))
     update = make_learner(it.env, it.config).update
     measured = measure(
         update, it.state, it.hyper, data, carry=True, repeats=args.repeats, budget_seconds=args.budget_seconds
@@ -50,9 +59,11 @@ def run_jtf(data: TradingData, args: argparse.Namespace, num_envs: int, minibatc
     return {
         "trainer": "jtf",
         "envs": num_envs,
+        "epochs": it.config.update_epochs,
         "minibatch": it.config.minibatch_size or 0,
         "samples": samples,
         "seconds": measured.run_seconds,
+        "cpu s": measured.cpu_seconds,
         "runs": measured.repeats,
         "steps/s": samples / measured.run_seconds,
         "compile s": measured.lower_seconds + measured.compile_seconds,
@@ -71,17 +82,21 @@ def run_peer(name: str, data: TradingData, args: argparse.Namespace, num_envs: i
     )
     session = start_peer(name, data, config, seed=0)
     seconds: list[float] = []
+    cpu_seconds: list[float] = []
     while not seconds or (len(seconds) <= args.repeats and sum(seconds) < args.budget_seconds):
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         session.iterate()
         seconds.append(time.perf_counter() - began)
+        cpu_seconds.append(time.process_time() - worked)
     timed = seconds[1:] or seconds
     return {
         "trainer": name,
         "envs": num_envs,
+        "epochs": config.update_epochs,
         "minibatch": config.minibatch_size,
         "samples": samples,
         "seconds": statistics.median(timed),
+        "cpu s": statistics.median(cpu_seconds[1:] or cpu_seconds),
         "runs": len(timed),
         "steps/s": samples / statistics.median(timed),
         "compile s": session.compile_seconds,
@@ -133,10 +148,21 @@ def sweep(name: str, data: TradingData, args: argparse.Namespace) -> list[Row]:
 
 
 def compare(rows: Sequence[Row], label: str) -> Row:
-    """Return how many times as many steps a second jtf's best row does as every peer's best."""
-    best = {name: max((r["steps/s"] for r in rows if r["trainer"] == name), default=None) for name in TRAINERS}
-    ours = best.pop("jtf")
-    return {f"jtf / {name}, {label}": ours / theirs for name, theirs in best.items() if ours and theirs}
+    """Return how many times as many steps jtf's best row does as every peer's best: a second, and a CPU second.
+
+    CPU seconds hardly depend on what else the machine does.
+    """
+    best = {
+        name: max((r for r in rows if r["trainer"] == name), key=itemgetter("steps/s"), default=None)
+        for name in TRAINERS
+    }
+    ours, ratios = best.pop("jtf"), {}
+    for name, theirs in best.items():
+        if ours and theirs:
+            ratios[f"jtf / {name}, {label}"] = ours["steps/s"] / theirs["steps/s"]
+            steps = ours["samples"] / theirs["samples"]
+            ratios[f"jtf / {name}, {label}, by CPU seconds"] = steps * theirs["cpu s"] / ours["cpu s"]
+    return ratios
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -159,7 +185,13 @@ def speed(args: argparse.Namespace) -> None:
     names = [name for name in args.equal_trainers if name in args.trainers]
     equal = [run_trainer(name, data, args, args.equal_envs, best_minibatch[name]) for name in names]
     rows = [*({"run": "own best"} | row for row in own), *({"run": "equal samples"} | row for row in equal)]
-    report("peers", rows, args, compare(own, "own best settings") | compare(equal, "equal samples an iteration"))
+    summary = compare(own, "own best settings") | compare(equal, "equal samples an iteration")
+    for run, changes in VARIANTS.items() if "jtf" in names else ():
+        print(run, flush=True)
+        row = run_jtf(data, args, args.equal_envs, best_minibatch["jtf"], **changes)
+        rows.append({"run": run} | row)
+        summary |= compare([row, *(row for row in equal if row["trainer"] != "jtf")], run)
+    report("peers", rows, args, summary)
 
 
 def quality_rows(args: argparse.Namespace) -> list[Row]:

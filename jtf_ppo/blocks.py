@@ -13,7 +13,7 @@ from jax import Array
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.window_dense import block_length
 
-SLACK = 1.1
+SLACK = 1.05
 """Blocks that a minibatch has room for, as a multiple of those expected: resets inside a rollout add some."""
 
 

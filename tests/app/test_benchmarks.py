@@ -181,10 +181,10 @@ def test_bytes_of_a_rollout_by_hand() -> None:
 
 def test_operations_of_the_fourier_products_by_hand() -> None:
     # Window 4: blocks of 5 rows and their history fill 8 points, 5 frequencies. Per block [2, 6] x [6, 8] a frequency
-    # (real and imaginary parts), then [5, 10] x [10, 8]; once a minibatch the kernel, [10, 4] x [4, 3 * 8].
+    # (real and imaginary parts), then twice [3, 5] x [5, 8]; once a minibatch the kernel, [10, 4] x [4, 3 * 8].
     sizes = Sizes(num_rows=10, window=4, num_features=3, num_context=0, num_actions=5)
     config = PPOConfig(engine="rows", first_layer="fft", hidden_sizes=(8,))
-    assert row_flops(config, sizes)[0] == (5 * 2 * 2 * 6 * 8 + 2 * 5 * 10 * 8) / 5
+    assert row_flops(config, sizes)[0] == (5 * 2 * 2 * 6 * 8 + 2 * 2 * 3 * 5 * 8) / 5
     assert kernel_transform_flops(config, sizes) == 2 * 10 * 4 * 24
 
 
@@ -403,6 +403,27 @@ def test_peers_run_the_purejaxrl_style_trainer(tmp_path: Path) -> None:
     assert peers.main([*flags.split(), "--out", str(tmp_path)]) == 0
     (row,) = result(tmp_path, "peers")["rows"]
     assert (row["samples"], row["minibatch"]) == (16, 8)
+
+
+def test_peers_compare_default_epochs_and_no_noise_with_equal_samples(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def run_jtf(data: Any, args: Any, num_envs: int, minibatch: int, **changes: float) -> dict[str, Any]:
+        epochs, noise = changes.get("update_epochs", args.update_epochs), changes.get("feature_noise", 1.0)
+        cpu = epochs * (3.0 + noise)
+        return {"trainer": "jtf", "minibatch": minibatch, "samples": 8192, "steps/s": 8192 / cpu, "cpu s": cpu}
+
+    peer = {"trainer": "purejaxrl", "minibatch": 256, "samples": 8192, "steps/s": 8192 / 60, "cpu s": 120.0}
+    monkeypatch.setattr(peers, "synthetic_problem", lambda num_bars, window: None)
+    monkeypatch.setattr(peers, "run_jtf", run_jtf)
+    monkeypatch.setattr(peers, "run_peer", lambda *setting: peer)
+    assert peers.main(["--trainers", "jtf", "purejaxrl", "--out", str(tmp_path)]) == 0
+    ratios = json.loads(next(tmp_path.glob("*.json")).read_text())["peers"]["summary"]
+    # 10 epochs are 40 s, 4 are 16 s, 10 without noise 30 s; the peer's are 60 s on two cores.
+    assert ratios["jtf / purejaxrl, equal samples an iteration"] == 1.5
+    assert ratios["jtf / purejaxrl, equal samples, default epochs"] == 60 / 16
+    assert ratios["jtf / purejaxrl, equal samples, no feature noise"] == 2.0
+    assert ratios["jtf / purejaxrl, equal samples, no feature noise, by CPU seconds"] == 4.0
 
 
 @pytest.mark.filterwarnings("ignore")  # Those of other projects' libraries are theirs.

@@ -103,6 +103,16 @@ def test_gradients_of_blocks_equal_those_of_addresses(small, method):
     assert_trees_close(by_blocks, by_address, 1e-5)
 
 
+def test_gradients_of_features_through_fourier_products_equal_those_of_windows(small):
+    layer, table = small
+    features, context = blocks_of(table, [4, 20], 7, WINDOW)
+
+    def gradient(method):
+        return jax.grad(lambda x: jnp.sum(jnp.sin(layer.blocks(x, context, method))))(features)
+
+    np.testing.assert_allclose(gradient("fft"), gradient("gather"), atol=1e-5)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_three_methods_agree_at_full_size(full_size, method):
     layer, table, _ = full_size
