@@ -30,6 +30,7 @@ def phase_row(phase: Phase, layout: str, config: PPOConfig, rates: Rates) -> Row
         "steps/s": config.batch_size / measured.run_seconds,
         "run s": measured.run_seconds,
         "min s": measured.fastest_seconds,
+        "cpu s": measured.cpu_seconds,
         "runs": measured.repeats,
         "floor s": floor,
         "x floor": measured.run_seconds / floor,

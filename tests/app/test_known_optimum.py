@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jtf.known_optimum.checks import account_actions
 from jtf.known_optimum.markets import (
     COEFFICIENT,
     COSTLY_DRIFT,
@@ -29,9 +30,11 @@ from jtf.known_optimum.programme import (
     symmetric_grid,
 )
 from jtf.problem import make_problem, training_rows
+from jtf.splits import Segment
 from jtf_env.actions import BUY_75, CLOSE, HOLD, LEVELS, NUM_ACTIONS, SELL_75, next_level_table
 from jtf_env.mirror import build_market
 from jtf_env.params import make_params
+from jtf_env.scaler import Scaler
 
 NUM_BARS = 12_000
 PAYING = ("next_bar", "hourly", "regime", "drift", "costly_regime")
@@ -256,6 +259,29 @@ def test_the_unseen_bars_lie_an_embargo_behind_the_training_bars(known, name):
 def test_a_market_without_training_bars_is_refused():
     with pytest.raises(ValueError, match="leave none for training"):
         _ = known_market("noise", 3_000, unseen_bars=3_000).train
+
+
+def test_a_policy_that_sees_its_account_is_asked_bar_by_bar_over_the_segment_alone():
+    market = known_market("next_bar", 3_000, layout="v2.7.0", unseen_bars=1_000)
+    signal = market.natural.layout.bar_columns.index(SIGNAL_COLUMN)
+    # Three units: the signal up, the signal down, a long position. Buys when flat and up, closes when down.
+    kernel, account = np.zeros((100, 53, 3)), np.zeros((6, 3))
+    kernel[-1, signal, :2], account[3, 2] = (1.0, -1.0), 1 / 100
+    policy = np.zeros((3, NUM_ACTIONS))
+    policy[0, BUY_75], policy[2, BUY_75], policy[1, CLOSE] = 1.0, -2.0, 1.0
+    params = {
+        "first": {"kernel": kernel, "context_kernel": account, "bias": np.zeros(3)},
+        "policy": {"kernel": policy, "bias": 0.1 * np.eye(NUM_ACTIONS)[HOLD]},
+        "value": {"kernel": np.zeros((3, 1)), "bias": np.zeros(1)},
+    }
+    segment = Segment(2_500, 2_600)
+    actions = account_actions(params, Scaler(np.zeros(53), np.ones(53)), market, segment)
+    up, held, expected = np.asarray(market.natural.features)[:, signal] > 0, False, np.full(3_000, HOLD)
+    for row in range(2_500, 2_599):
+        expected[row] = (HOLD if held else BUY_75) if up[row] else CLOSE
+        held = up[row]
+    np.testing.assert_array_equal(actions, expected)
+    assert len(np.unique(actions)) == 3
 
 
 # --- what it is worth --------------------------------------------------------------------------------------
