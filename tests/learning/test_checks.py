@@ -4,11 +4,13 @@ import pytest
 
 from jtf.known_optimum.checks import FULL, SHORT, run_check
 from jtf.selftest import result_line
+from jtf_env.layouts import DEFAULT_LAYOUT
 
 
 def name(check):
     cost = "" if check.cost is None else f"-{1e4 * check.cost:.0f}bp"
-    return f"{check.market}-{check.measure}{cost}"
+    layout = "" if check.layout == DEFAULT_LAYOUT else f"-{check.layout}"
+    return f"{check.market}{layout}-{check.measure}{cost}"
 
 
 @pytest.mark.parametrize("check", SHORT, ids=name)
