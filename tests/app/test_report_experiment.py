@@ -56,6 +56,7 @@ def test_the_page_of_an_experiment_opens_without_complaint(paged, browser):
         opened = Opened(browser, paged / "report.html", width, scheme)
         assert opened.complaints == []
         assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+        assert opened.page.locator(".figure").count() >= 1 and opened.empty_figures() == []
         opened.page.close()
 
 

@@ -39,6 +39,11 @@ class Opened:
         self.page.click(f'button[data-segment="{segment}"]')
         self.page.wait_for_selector("html[data-ready]")
 
+    def empty_figures(self) -> list[str]:
+        """Return the figures in which nothing is drawn."""
+        figures = self.page.locator(".figure").all()
+        return [str(one.get_attribute("id")) for one in figures if one.locator(".trace").count() == 0]
+
     def texts(self, selector: str) -> list[str]:
         return self.page.locator(selector).all_inner_texts()
 
@@ -54,6 +59,7 @@ def test_the_page_opens_without_complaint_network_or_sideways_scrolling(browser,
     assert opened.complaints == []
     assert [url for url in opened.requests if not url.startswith(("file:", "data:", "blob:"))] == []
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.page.locator(".figure").count() >= 5 and opened.empty_figures() == []
     assert len(opened.page.screenshot(full_page=True)) > 50_000
     background = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(255, 255, 255)") == (scheme == "light")
