@@ -54,9 +54,16 @@ def kill(command: list[str], out: Path, rng: np.random.Generator, working: bool)
 
 
 def newest(out: Path) -> int:
-    """The latest change of a metrics file or a summary: what only a process at work changes."""
-    paths = [*out.glob(f"{KEPT}/metrics.jsonl"), *out.glob(f"{KEPT}/config.json"), *out.glob(f"{KEPT}/summary.json")]
-    return max((path.stat().st_mtime_ns for path in paths), default=0)
+    """The latest change of a file that only a process at work writes; a cell may be cleared while one looks."""
+    names = ("metrics.jsonl", "config.json", "summary.json")
+    return max((changed(path) for name in names for path in out.glob(f"{KEPT}/{name}")), default=0)
+
+
+def changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def found(out: Path) -> dict[str, Any]:
