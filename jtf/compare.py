@@ -15,7 +15,7 @@ from rich.table import Table
 
 from jtf.console import Terminal, number
 from jtf.errors import UserError, run_command
-from jtf.experiment.stitched import STITCHED
+from jtf.experiment.stitched import read_stitched
 from jtf.flags import parse_flags
 from jtf.results.catalogue import entry_at
 from jtf.results.luck import Interval, bootstrap_values, percentile_interval
@@ -102,7 +102,7 @@ def read_curve(path: Path) -> Curve:
 def stitched_curve(path: Path, summary: dict[str, Any]) -> Curve:
     """Return the returns of a stitched curve, without the seams between its folds."""
     first = read_summary(Path(summary["folds"][0]["run"]))
-    curves = pd.read_parquet(path / STITCHED)
+    curves = read_stitched(path)
     return _curve(curves, float(first["data"]["bars_per_year"]), curves["fold"].to_numpy())
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from jtf.errors import UserError
-from jtf.experiment.stitched import EQUITY, STITCHED
+from jtf.experiment.stitched import EQUITY, STITCHED, read_stitched
 from jtf.results.luck import overfitting
 from jtf.results.metrics import bar_returns
-from jtf.results.run_directory import SUMMARY, read_summary
+from jtf.results.run_directory import read_summary
 
 BLOCKS = 16
 """Of combinatorially symmetric cross-validation."""
@@ -55,11 +55,11 @@ def judge_choice(own: Path, symbol: str, curves: pd.DataFrame) -> Choice:
 def _equity(path: Path, symbol: str, times: pd.DatetimeIndex) -> np.ndarray | None:
     """Return another walk-forward's equity ``[N]`` at `times`; None where it is not of these bars, or unfinished."""
     try:
-        summary = read_summary(path.parent) if (path.parent / SUMMARY).is_file() else {}
+        summary = read_summary(path.parent)
+        curves = read_stitched(path.parent)
     except UserError:
         return None
-    if summary.get("status") != "finished" or summary.get("symbol") != symbol or "stitched" not in summary:
+    if summary["status"] != "finished" or summary.get("symbol") != symbol or "stitched" not in summary:
         return None
-    curves = pd.read_parquet(path)
     rows = pd.DatetimeIndex(curves["time"]).get_indexer(times)
     return None if (rows < 0).any() else curves[EQUITY].to_numpy()[rows]

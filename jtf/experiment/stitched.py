@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from jtf.errors import UserError
 from jtf.results.luck import share_above
 from jtf.results.metrics import bar_returns, max_drawdown, sharpe, total_return
 from jtf.results.results import RunResult
@@ -41,6 +43,15 @@ class Stitched:
     """Share of the folds with a test return above 0."""
     sharpe_gap: float | None
     """Mean over the folds of the training Sharpe ratio less the test one; None where one is undefined."""
+
+
+def read_stitched(directory: Path) -> pd.DataFrame:
+    """Return the curves that lie in the folder of an experiment; raise `UserError` where they are absent or damaged."""
+    path = directory / STITCHED
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError):  # pyarrow says what is no parquet file by a ValueError.
+        raise UserError(f"{path} is missing or damaged; start the command of the experiment again.") from None
 
 
 def stitch(results: Sequence[RunResult], bars_per_year: float) -> Stitched:

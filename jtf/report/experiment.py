@@ -10,6 +10,7 @@ import pandas as pd
 
 from jtf.console import number
 from jtf.errors import UserError
+from jtf.experiment.stitched import read_stitched
 from jtf.report.arrays import minutes
 from jtf.report.content import FORMAT, Tile, common_rows, data_content, tile, with_intervals
 from jtf.report.figures import draw_equity, draw_folds, draw_months, draw_paths, draw_symbols, picture
@@ -18,7 +19,6 @@ from jtf.results.bar_account import find_drawdown
 from jtf.results.run_directory import SUMMARY, read_summary
 from jtf.results.tables import MEMBER_EQUITY
 
-CURVES = "stitched.parquet"
 PATH = "path_"
 """What the names of the paths' columns begin with."""
 WHOLE = "out of sample"
@@ -71,7 +71,7 @@ def _finished(directory: Path) -> dict[str, Any]:
 
 
 def _walkforward(directory: Path, summary: Mapping[str, Any]) -> Page:
-    curves = pd.read_parquet(directory / CURVES)
+    curves = read_stitched(directory)
     stitched, symbol = summary["stitched"], summary["symbol"]
     policy, held = stitched["metrics"]["equity"], stitched["metrics"]["buy_and_hold"]
     seeds = [name.removeprefix(MEMBER_EQUITY) for name in map(str, curves) if name.startswith(MEMBER_EQUITY)]
@@ -116,7 +116,7 @@ def _walkforward_tiles(summary: Mapping[str, Any]) -> list[Tile]:
 
 
 def _paths(directory: Path, summary: Mapping[str, Any]) -> Page:
-    curves, symbol = pd.read_parquet(directory / CURVES), summary["symbol"]
+    curves, symbol = read_stitched(directory), summary["symbol"]
     metrics = summary["paths"]["metrics"]
     held = metrics["buy_and_hold"]
     names = sorted((name for name in metrics if name.startswith(PATH)), key=lambda name: metrics[name]["sharpe"] or 0.0)

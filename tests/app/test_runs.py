@@ -4,10 +4,12 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from jtf import compare, runs
+from jtf.report import command as report
 from jtf.results.catalogue import find_entries
 from jtf.results.run_directory import run_lock
 
@@ -70,6 +72,19 @@ def test_an_experiment_of_another_version_is_one_sentence(missing, walked, tmp_p
     assert runs.main(["show", str(path)]) == 2
     error = capsys.readouterr().err
     assert error == f"error: {path}/summary.json was written by another version of jtf; start its command again.\n"
+
+
+@pytest.mark.parametrize("content", [None, b"PAR1 cut off"])
+def test_an_experiment_without_its_curves_is_one_sentence(content, walked, tmp_path, capsys):
+    path = Path(shutil.copytree(walked, tmp_path / "walked"))
+    (path / "stitched.parquet").unlink()
+    if content is not None:
+        (path / "stitched.parquet").write_bytes(content)
+    for command in (lambda: compare.main([str(path), str(walked)]), lambda: report.main([str(path)])):
+        assert command() == 2
+        assert capsys.readouterr().err == (
+            f"error: {path}/stitched.parquet is missing or damaged; start the command of the experiment again.\n"
+        )
 
 
 def test_a_run_is_removed_only_when_told_so(out, capsys):
