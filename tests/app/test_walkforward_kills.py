@@ -16,9 +16,9 @@ from jtf.results.run_directory import write_json
 from tests.app.conftest import TINY, random_walk
 
 PATIENCE = 120.0
-"""Seconds a start may need to its first write."""
-STARTING, WORKING = 4.0, 1.5
-"""Seconds: a kill while the process starts falls within the first of it, one while it works within the second."""
+"""Seconds a start may need to what it first logs."""
+STARTING, WORKING = 4.0, 2.0
+"""Seconds: a kill falls within the first of a process's start, or within the second of what it first logs."""
 OWN = ("perf", "last_checkpoint", "run")
 """How the names begin of what a summary says of its own process: speed and paths."""
 KEPT = "cells/*/*"
@@ -54,8 +54,8 @@ def kill(command: list[str], out: Path, rng: np.random.Generator, working: bool)
 
 
 def newest(out: Path) -> int:
-    """The latest change of a file that only a process at work writes; a cell may be cleared while one looks."""
-    names = ("metrics.jsonl", "config.json", "summary.json")
+    """The latest change of a file that is written once training goes on; a cell may be cleared while one looks."""
+    names = ("metrics.jsonl", "summary.json")
     return max((changed(path) for name in names for path in out.glob(f"{KEPT}/{name}")), default=0)
 
 
