@@ -16,6 +16,7 @@ BENCHMARKS = (
     "first_layer",
     "compiled_for",
     "market_build",
+    "inference",
     "members",
     "metrics",
     "report",

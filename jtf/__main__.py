@@ -13,6 +13,7 @@ VERBS = {
     "compare": "tell whether two runs or walk-forwards differ beyond chance",
     "runs": "list, show and remove what is on disk",
     "export": "write the policy of a run as one file that anyone can load",
+    "import": "turn a dense network from elsewhere into such a file",
     "report": "draw a finished run as one HTML page, its JSON twin and pictures",
     "selftest": "train in markets whose best policy is known and print the share of it reached",
 }
