@@ -82,8 +82,8 @@ class Trained(NamedTuple):
     """Parameters of the first layer."""
     steps: int
     """Environment steps."""
-    seconds: float
-    """CPU seconds of all updates and their validations, by those after the first one. Other work on the machine
+    cpu_seconds: float
+    """Of all updates and their validations, by those after the first one. Other work on the machine
     lengthens them less than seconds of the clock."""
     compile_seconds: float
 
@@ -223,7 +223,7 @@ def run_cells(markets: Sequence[str], args: argparse.Namespace) -> list[Row]:
             args.cells.parent.mkdir(parents=True, exist_ok=True)
             with args.cells.open("a") as file:
                 file.write(json.dumps(cell) + "\n")
-        print(f"{market}, {architecture}, seed {seed}: {cell['best test']:.3f}, {cell['seconds']:.0f} s", flush=True)
+        print(f"{market}, {architecture}, seed {seed}: {cell['best test']:.3f}", flush=True)
         cells.append(cell)
     return cells
 
@@ -243,7 +243,7 @@ def summary_row(cells: Sequence[Row]) -> Row:
         "first layer": first["first_layer"] / first["parameters"],
         "first layer, GPU trunk": wide_share(first["first_layer"] / widths[0], first["networks"]),
         "steps": first["steps"],
-        "CPU s": middle["seconds"],
+        "CPU s": middle.get("cpu_seconds"),
         "train": middle["last train"],
         "validation": middle["last validation"],
         "gap": median(cell["last train"] - cell["last validation"] for cell in cells),
