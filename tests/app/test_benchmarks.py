@@ -18,6 +18,7 @@ from benchmarks import (
     __main__,
     defaults,
     first_layer,
+    inference,
     joint_model,
     market_build,
     members,
@@ -358,6 +359,13 @@ def test_members_stand_beside_as_many_single_runs(tmp_path: Path) -> None:
     assert (one["single runs made"], three["single runs made"]) == (1, 2)
     assert three["compile s"] < three["seconds"]
     assert three["single runs / members"] == pytest.approx(3 * three["mean single run s"] / three["seconds"])
+
+
+def test_inference_times_a_session_beside_other_runtimes(tmp_path: Path) -> None:
+    flags = "--hidden-sizes 8 --members 1 --history 400 --updates 20"
+    assert inference.main([*flags.split(), "--out", str(tmp_path)]) == 0
+    rows = result(tmp_path, "inference")["rows"]
+    assert len(rows) == 4 and all(0 < row["p50 ms"] <= row["p99 ms"] for row in rows)
 
 
 def test_metrics_times_accounts_and_baselines(tmp_path: Path) -> None:
