@@ -163,7 +163,7 @@ def run_task(
             result = learn(task, directory, reporter, should_stop)
             if result.stopped == "interrupted":
                 summary = base_summary(task, directory, started, "interrupted")
-                write_json(directory / SUMMARY, summary | learner_summary(result, started))
+                write_json(directory / SUMMARY, summary | learner_summary(result, read_metrics(directory), started))
                 return Interrupted(directory)
             return conclude(task, result, directory, started)
         except BaseException as error:
@@ -309,7 +309,7 @@ def conclude(task: Task, result: TrainResult, directory: Path, started: float) -
     ]
     records = read_metrics(directory)
     visits = first_bar_visits(task, records)
-    summary = base_summary(task, directory, started, "finished") | learner_summary(result, started)
+    summary = base_summary(task, directory, started, "finished") | learner_summary(result, records, started)
     summary |= {"first_bar_visits": visits, "alarms": [alarm._asdict() for alarm in alarm_history(records)]}
     run = RunResult.from_measured(
         measured,
@@ -394,8 +394,12 @@ def base_summary(task: Task, directory: Path, started: float, status: str) -> di
     }
 
 
-def learner_summary(result: TrainResult, started: float) -> dict[str, Any]:
-    """Return what the learner reports of a run that was not broken off."""
+def learner_summary(result: TrainResult, records: Sequence[Record], started: float) -> dict[str, Any]:
+    """Return what the learner reports of a run that was not broken off; `records` are those of its ``metrics.jsonl``.
+
+    A run that was killed after its last update, and resumed, took no update of its own: only the file knows the last.
+    """
+    last = {record["seed"]: record for record in records if "updates" in record}
     return {
         "perf": {
             "steps_per_second": result.steps_timed / result.run_seconds if result.run_seconds else None,
@@ -413,7 +417,7 @@ def learner_summary(result: TrainResult, started: float) -> dict[str, Any]:
                 "skipped_steps": member.skipped_steps,
                 "last_params_sha256": params_sha256(member.params),
                 "best_params_sha256": params_sha256(member.best_params),
-                "last_metrics": member.metrics,
+                "last_metrics": last.get(member.seed, {}),
                 "best_validation": member.validation,
             }
             for member in result.members

@@ -54,6 +54,16 @@ def test_a_killed_training_ends_as_the_one_that_was_not(update, tiny_args, train
     assert learning(run) == learning(trained_run)
 
 
+def test_a_training_killed_while_it_was_measured_ends_as_the_one_that_was_not(trained_run, tmp_path):
+    run = Path(shutil.copytree(trained_run, tmp_path / "run"))
+    (run / "summary.json").unlink()
+    assert train.main(["--resume", str(run)]) == 0
+    resumed, whole = read_summary(run), read_summary(trained_run)
+    for name in ("metrics", "members", "verdict", "steps", "alarms", "training"):
+        assert resumed[name] == whole[name], name
+    assert whole["training"][0]["last_metrics"]["update"] == 4
+
+
 def test_a_run_that_is_being_written_is_refused_in_one_sentence(trained_run, tmp_path, capsys):
     run = Path(shutil.copytree(trained_run, tmp_path / "run"))
     summary = json.loads((run / "summary.json").read_text()) | {"status": "interrupted"}
