@@ -216,6 +216,7 @@ def run_row(job: Job, run: QualityRun, level: float) -> Row:
         "without compile": None if seconds is None else seconds - run.compile_seconds,
         "compile s": run.compile_seconds,
         "best score": run.best,
+        "last score": run.points[-1][1],
         "last second": run.last_second,
         "steps": run.steps,
         "steps/s": run.steps_per_second,
