@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jtf.compile_cache import use_compile_cache
-from jtf.errors import run_command
+from jtf.errors import UserError, run_command
 from jtf.flags import parse_flags
-from jtf.known_optimum.checks import FULL, SHORT, CheckResult, run_check
+from jtf.known_optimum.checks import FULL, SHORT, CheckResult, LearningCheck, run_check
 from jtf.results.run_directory import json_ready
 
 
@@ -23,6 +23,8 @@ class SelftestConfig:
     """Print the results as JSON instead of a table."""
     full: bool = False
     """All checks over five seeds instead of the short ones over one."""
+    markets: tuple[str, ...] = ()
+    """Run only the checks in these markets; all where none is named."""
     compile_cache: bool = True
     """Keep compiled programs in the user's cache directory, so that the next start is quicker."""
 
@@ -34,13 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(config: SelftestConfig) -> int:
     """Run the checks, print the results, return 1 if any was failed."""
+    checks, seeds = (FULL, range(5)) if config.full else (SHORT, range(1))
+    chosen = in_markets(checks, config.markets)
     if config.compile_cache:
         use_compile_cache()
-    checks, seeds = (FULL, range(5)) if config.full else (SHORT, range(1))
     results = []
     if not config.json:
         print(f"{'market':13} {'cost':>5} {'layout':8} {'measure':9} {'value':>7} {'bound':>7} {'seconds':>8}")
-    for check in checks:
+    for check in chosen:
         result = run_check(check, seeds)
         results.append(result)
         if not config.json:
@@ -48,6 +51,14 @@ def run(config: SelftestConfig) -> int:
     if config.json:
         print(json.dumps(json_ready(results), indent=1))
     return 0 if all(result.passed for result in results) else 1
+
+
+def in_markets(checks: Sequence[LearningCheck], markets: Sequence[str]) -> Sequence[LearningCheck]:
+    """Return the checks in `markets`, all where none is named, or raise `UserError` where a market has no check."""
+    known = list(dict.fromkeys(check.market for check in checks))
+    if unknown := [market for market in markets if market not in known]:
+        raise UserError(f"--markets {' '.join(unknown)}: no check has this name; the markets are {', '.join(known)}.")
+    return [check for check in checks if not markets or check.market in markets]
 
 
 def result_line(result: CheckResult) -> str:

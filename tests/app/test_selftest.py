@@ -39,9 +39,19 @@ def test_a_failed_check_ends_with_exit_code_one_and_json_says_which(measured, ca
     assert len(results) == len(SHORT)
 
 
+def test_only_the_checks_of_the_named_markets_run(measured, capsys):
+    main(["--json", "--markets", "drift", "noise"])
+    assert [result["market"] for result in json.loads(capsys.readouterr().out)] == ["drift", "noise", "noise"]
+
+
+def test_a_market_without_a_check_is_one_sentence_and_exit_code_two(measured, capsys):
+    assert main(["--markets", "regimes"]) == 2
+    assert "--markets regimes: no check has this name" in capsys.readouterr().err
+
+
 def test_the_check_bars_come_after_training_and_validation():
     known = make_market(SHORT[0], "v5.6.0", 0)
-    check = checks.check_segment(known)
+    check = checks.check_segment(SHORT[0], known)
     assert known.train.stop + checks.EMBARGO == known.unseen.start
-    assert check.start - checks.EMBARGO == known.unseen.start + checks.VALIDATION_BARS
+    assert check.start - checks.EMBARGO == known.unseen.start + SHORT[0].validation_bars
     assert known.train.stop - known.train.start == SHORT[0].train_bars

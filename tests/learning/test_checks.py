@@ -1,4 +1,4 @@
-"""Learning is proven: the selftest's checks, short ones in every run, the design's bounds over five seeds as `slow`."""
+"""Learning is proven: the selftest's cheap checks in every run, the design's bounds over five seeds as `slow`."""
 
 import pytest
 
@@ -13,7 +13,12 @@ def name(check):
     return f"{check.market}{layout}-{check.measure}{cost}"
 
 
-@pytest.mark.parametrize("check", SHORT, ids=name)
+def cheap(check):
+    # costly_regime takes as long as three others, and real costs deter what a control trades at 2 bp; `slow` has both.
+    return check.market != "costly_regime" and check.cost is None
+
+
+@pytest.mark.parametrize("check", [check for check in SHORT if cheap(check)], ids=name)
 def test_a_short_training_passes_the_check(check):
     result = run_check(check, range(1))
     assert result.passed, result_line(result)
