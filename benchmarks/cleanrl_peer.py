@@ -6,7 +6,6 @@ policy and value losses, global-norm clip, Adam.
 """
 
 import os
-import time
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.measure import clock
 from benchmarks.peer import PeerConfig, Session, host_row_logits
 from jtf.environment import TradingData
 from jtf_env.actions import NUM_ACTIONS
@@ -66,10 +66,10 @@ def start(data: TradingData, config: PeerConfig, seed: int) -> Session:
         [lambda: TradingEnv(*data) for _ in range(config.num_envs)],
         autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP,
     )
-    began = time.perf_counter()
+    began = clock()
     observation, _ = environments.reset(seed=seed)
     observation, *_ = environments.step(np.zeros(config.num_envs, np.int64))
-    compile_seconds = time.perf_counter() - began
+    compile_seconds = clock() - began
     agent = Agent(observation.shape[1], config.hidden_sizes).to(device)
     optimiser = torch.optim.Adam(agent.parameters(), lr=config.learning_rate, eps=1e-5)
 

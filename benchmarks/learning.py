@@ -3,7 +3,6 @@
 import argparse
 import math
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.experimental.compilation_cache import compilation_cache
 
-from benchmarks.measure import Row
+from benchmarks.measure import Row, clock
 from benchmarks.phases import CRYPTO_BARS_PER_YEAR, resolve_for
 from jtf.data import load_bars
 from jtf.environment import ValidationData, make_validation, validate
@@ -80,8 +79,21 @@ class Recorder:
 
     max_seconds: float
     enough: float
-    began: float = field(default_factory=time.perf_counter)
+    began: float = field(default_factory=clock)
     points: list[Point] = field(default_factory=list)
+    updates: list[float] = field(default_factory=list)
+    """When each update had ended."""
+
+    def on_update(self, _: Any) -> None:
+        """Record the end of an update."""
+        self.updates.append(clock())
+
+    @property
+    def seconds_before_updates(self) -> float:
+        """How long it took to the end of the first update, less a later one; infinite where there is no later one."""
+        if len(self.updates) < 2:
+            return math.inf
+        return (self.updates[0] - self.began) - (self.updates[1] - self.updates[0])
 
     def on_validation(self, records: list[dict[str, float]], best: dict[int, Any], improved: list[bool]) -> None:
         """Record one validation of the only member."""
@@ -89,13 +101,13 @@ class Recorder:
 
     def record(self, update: int, unseen: float, train: float) -> None:
         """Add a point now."""
-        self.points.append(Point(update, time.perf_counter() - self.began, unseen, train))
+        self.points.append(Point(update, clock() - self.began, unseen, train))
 
     def should_stop(self) -> bool:
         """Whether the level is reached or the time is up; never before the first validation."""
         if not self.points:
             return False
-        return self.points[-1].unseen >= self.enough or time.perf_counter() - self.began > self.max_seconds
+        return self.points[-1].unseen >= self.enough or clock() - self.began > self.max_seconds
 
 
 def score_both(policy: PolicyFunctions, data: Segments) -> dict[str, Array]:
@@ -120,11 +132,13 @@ def learn(problem: Problem, config: PPOConfig, *, max_seconds: float = math.inf,
         problem.data,
         config,
         validation=Validation(score_both, make_segments(problem)),
+        on_update=recorder.on_update,
         on_validation=recorder.on_validation,
         should_stop=recorder.should_stop,
     )
     rate = result.steps_timed / result.run_seconds
-    return Curve(tuple(recorder.points), result.compile_seconds, result.steps, rate, config)
+    compile_seconds = min(result.compile_seconds, recorder.seconds_before_updates)  # The first is the wall's.
+    return Curve(tuple(recorder.points), compile_seconds, result.steps, rate, config)
 
 
 def known_problem(known: KnownOptimumMarket) -> Problem:

@@ -4,7 +4,6 @@ Policy and value are two networks of the same hidden sizes, and the gradient is 
 rejax's own choices. Only ReLU replaces its default activation, as for the other peers.
 """
 
-import time
 from collections.abc import Callable
 
 import jax
@@ -12,6 +11,7 @@ import numpy as np
 from jax import Array
 from rejax import PPO
 
+from benchmarks.measure import clock
 from benchmarks.peer import PeerConfig, PyTree, Session, dense_row_logits
 from jtf.environment import TradingData
 from jtf_env.adapters.gymnax import TradingEnv
@@ -21,9 +21,9 @@ def start(data: TradingData, config: PeerConfig, seed: int) -> Session:
     """Compile the trainer on a market."""
     algorithm = make_algorithm(data, config)
     state = algorithm.init_state(jax.random.key(seed))
-    began = time.perf_counter()
+    began = clock()
     train = jax.jit(lambda algorithm, state: algorithm.train_iteration(state)).lower(algorithm, state).compile()
-    compile_seconds = time.perf_counter() - began
+    compile_seconds = clock() - began
     row_logits = dense_row_logits(_logits(algorithm))
 
     def iterate() -> None:

@@ -4,7 +4,6 @@ Its usual two networks are replaced by one trunk with two heads, which halves it
 """
 
 import os
-import time
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -16,6 +15,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from benchmarks.measure import clock
 from benchmarks.peer import PeerConfig, Session, host_row_logits
 from jtf.environment import TradingData
 from jtf_env.adapters.gymnasium import TradingEnv
@@ -39,10 +39,10 @@ def start(data: TradingData, config: PeerConfig, seed: int) -> Session:
     """Make the trainer on a market; compile is the adapters' first step."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     environments = DummyVecEnv([lambda k=k: TradingEnv(*data, seed=seed + k) for k in range(config.num_envs)])
-    began = time.perf_counter()
+    began = clock()
     environments.reset()
     environments.step([0] * config.num_envs)
-    compile_seconds = time.perf_counter() - began
+    compile_seconds = clock() - began
     model = make_model(environments, config, seed)
 
     def apply(observation: np.ndarray) -> np.ndarray:

@@ -3,8 +3,8 @@
 Steps a second can be inflated by adding environments; this cannot. Every trainer has the same hidden layer and bars,
 and settings of its own: those that `benchmarks.peer_search` found, where it searched. Our learner has feature noise and
 dropout; the peers (extra ``bench``) have not. Each run is a process pinned to ``--cores`` cores and ends at the level
-or the limit only. Finished runs are kept in ``--runs``, so that the whole can be run in pieces. `benchmarks.quality`
-says what the clocks count.
+or the limit only; with ``--hold`` at the limit alone. Finished runs are kept in ``--runs``, so that the whole can be
+run in pieces. `benchmarks.quality` says what the clocks count.
 """
 
 import argparse
@@ -31,6 +31,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--level", type=float, default=0.9, help="normalised score that counts as reached")
     parser.add_argument("--max-seconds", type=float, default=900.0, help="limit of one run, compile included")
     parser.add_argument("--picture", type=Path, help=f"PNG of score against seconds, e.g. {PICTURE.name} (matplotlib)")
+    parser.add_argument("--hold", action="store_true", help="go on to the limit: does a run that arrived stay there?")
     add_run_flags(parser, "time_to_quality_runs.jsonl")
     return parser.parse_args(argv)
 
@@ -38,8 +39,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     settings = {trainer: choose_settings(trainer) for trainer in args.trainers}
+    level = None if args.hold else args.level
     jobs = [
-        Job(trainer, seed, settings[trainer], args.level, args.max_seconds, args.train_bars, args.unseen_bars)
+        Job(trainer, seed, settings[trainer], level, args.max_seconds, args.train_bars, args.unseen_bars)
         for trainer, seed in product(args.trainers, args.seeds)
     ]
     runs = run_all(jobs, args.cores, args.runs)
@@ -94,30 +96,21 @@ def by_trainer(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def draw(jobs: Sequence[Job], runs: Sequence[QualityRun], args: argparse.Namespace) -> None:
-    """Draw the best score so far against the run's clock, a line a seed."""
+    """Draw the score against the run's clock, a line a seed."""
     figure, (axes,) = new_figure(1)
     colours = {trainer: f"C{index}" for index, trainer in enumerate(args.trainers)}
     labelled: set[str] = set()
     for job, run in zip(jobs, runs, strict=True):
-        seconds, best = best_so_far(run)
+        seconds, scores = zip(*run.points, strict=True)
         label = None if job.trainer in labelled else LABELS[job.trainer]
         labelled.add(job.trainer)
         colour = colours[job.trainer]
-        axes.plot(seconds, best, color=colour, label=label, drawstyle="steps-post", marker=".", linewidth=1)
+        axes.plot(seconds, scores, color=colour, label=label, marker=".", linewidth=1)
     axes.axhline(args.level, color="grey", linewidth=0.8, linestyle=":")
-    axes.set(xscale="log", xlabel="seconds, compile included", ylabel="best normalised score so far, unseen bars")
+    axes.set(xscale="log", xlabel="seconds, compile included", ylabel="normalised score, unseen bars")
     axes.set_ylim(bottom=0.0)
     axes.legend(frameon=False)
     save_figure(figure, args.picture)
-
-
-def best_so_far(run: QualityRun) -> tuple[list[float], list[float]]:
-    """Return the seconds of the scorings and the best score up to each."""
-    best, so_far = [], 0.0
-    for _, score in run.points:
-        so_far = max(so_far, score)
-        best.append(so_far)
-    return [seconds for seconds, _ in run.points], best
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ def roll_out(
     bootstrap: ``final observation -> stored``, for the value after the step.
     """
     num_envs, at_once = config.num_envs or 0, config.steps_at_once or 1
+    env_step = jax.jit(env.step, inline=True)  # Traced once for its shapes and for the loop.
 
     def draw(keys: Array) -> tuple[Array, Array]:
         bits = jax.vmap(draw_bits, in_axes=(0, None))(keys, num_envs)
@@ -80,7 +81,7 @@ def roll_out(
     def step(carry: Carry, drawn: tuple[Array, Array]) -> tuple[Carry, dict[str, PyTree]]:
         (rollout_state, sums), (uniform, bits) = carry, drawn
         action, stored = act(rollout_state.observation, uniform)
-        env_state, timestep = env.step(bits, rollout_state.env_state, action, data)
+        env_state, timestep = env_step(bits, rollout_state.env_state, action, data)
         stored = {
             **stored,
             **bootstrap(timestep.final_observation),
@@ -94,7 +95,7 @@ def roll_out(
         return (after, stored) if at_once == 1 else jax.lax.optimization_barrier((after, stored))
 
     def first_sums(state: PyTree) -> dict[str, Array]:
-        return summed(env.step(jnp.zeros(num_envs, jnp.uint32), state, jnp.zeros(num_envs, jnp.int32), data)[1])
+        return summed(env_step(jnp.zeros(num_envs, jnp.uint32), state, jnp.zeros(num_envs, jnp.int32), data)[1])
 
     shapes = jax.eval_shape(first_sums, rollout_state.env_state)
     start = rollout_state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)

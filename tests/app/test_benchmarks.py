@@ -49,7 +49,7 @@ from benchmarks.floors import (
     visited_rows,
 )
 from benchmarks.learning import Curve, Point, known_problem, learn_known, num_bars_for, shared_compilations
-from benchmarks.measure import device_info, device_slug, format_table, measure
+from benchmarks.measure import clock, device_info, device_slug, format_table, measure
 from benchmarks.peer import PEERS, Session, dense_row_logits, host_row_logits
 from benchmarks.phases import Phase, epochs_only, measure_phases, resolve_for, start_iteration, synthetic_problem
 from benchmarks.pinned import core_groups, run_jobs
@@ -255,17 +255,31 @@ def test_time_to_quality_says_when_a_level_was_reached_and_when_it_was_not(
         assert (row["reached"], row["seconds"], row["without compile"]) == expected
 
 
-def test_time_to_quality_draws_the_best_score_so_far_of_every_run(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_time_to_quality_draws_the_scores_of_every_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(time_to_quality, "run_all", lambda jobs, cores, kept: [RUN] * len(jobs))
     figures = drawn(time_to_quality, monkeypatch)
     flags = f"--trainers rows rejax --seeds 0 1 --picture {tmp_path / 'a.png'} --no-write"
     time_to_quality.main(flags.split())
     (axes,) = figures[tmp_path / "a.png"].axes
-    assert [list(line.get_ydata()) for line in axes.lines[:4]] == [[0.5, 0.9, 0.9]] * 4
+    assert [list(line.get_ydata()) for line in axes.lines[:4]] == [[0.5, 0.9, 0.8]] * 4
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["jtf, row engine", "rejax PPO"]
+
+
+@pytest.mark.parametrize(("flags", "level"), [("", 0.9), ("--hold", None)])
+def test_a_run_that_holds_goes_on_beyond_the_level(flags: str, level: float | None, monkeypatch, tmp_path) -> None:
+    jobs: list[Job] = []
+    monkeypatch.setattr(time_to_quality, "run_all", lambda given, *_: jobs.extend(given) or [RUN] * len(given))
+    time_to_quality.main(["--trainers", "rows", *flags.split(), "--out", str(tmp_path)])
+    assert [job.level for job in jobs] == [level]
+
+
+def test_on_one_core_the_clock_is_the_cpus_and_on_more_the_walls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.measure.time.process_time", lambda: 1.0)
+    monkeypatch.setattr("benchmarks.measure.time.perf_counter", lambda: 2.0)
+    for cores, expected in (({0}, 1.0), ({0, 1}, 2.0)):
+        monkeypatch.setattr("benchmarks.measure.os.sched_getaffinity", lambda _, cores=cores: cores)
+        assert clock() == expected
 
 
 def test_a_curve_has_a_point_a_validation(curve: Curve) -> None:
@@ -480,7 +494,7 @@ def test_a_peer_ends_at_its_level_or_its_limit_only(
         clock[0] += 10.0
 
     session = Session(iterate, lambda market: np.zeros((market.num_bars, 8)), 1.0)
-    monkeypatch.setattr(quality.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(quality, "clock", lambda: clock[0])
     monkeypatch.setattr(quality, "start_peer", lambda *_: session)
     monkeypatch.setattr(quality, "optimum_returns", lambda known: (1.0, 1.0))
     monkeypatch.setattr(quality, "score_logits", lambda logits, data: next(scores))
@@ -492,7 +506,7 @@ def test_our_schedule_that_ends_below_the_level_is_followed_by_one_twice_as_long
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seconds = iter(range(0, 100, 10))
-    monkeypatch.setattr(quality.time, "perf_counter", lambda: float(next(seconds)))
+    monkeypatch.setattr(quality, "clock", lambda: float(next(seconds)))
     lengths: list[int] = []
 
     def learn(problem: Any, config: PPOConfig, *, max_seconds: float, enough: float) -> Curve:
