@@ -21,6 +21,7 @@ BENCHMARKS = (
     "metrics",
     "report",
     "walkforward",
+    "verdict_proof",
 )
 
 

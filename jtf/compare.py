@@ -21,7 +21,7 @@ from jtf.results.catalogue import entry_at
 from jtf.results.luck import Interval, bootstrap_values, percentile_interval
 from jtf.results.metrics import bar_returns, max_drawdown, sharpe
 from jtf.results.results import read_result
-from jtf.results.run_directory import read_summary, write_json
+from jtf.results.run_directory import write_json
 
 FEWEST_BARS = 50
 """Returns below which an interval says nothing."""
@@ -101,9 +101,8 @@ def read_curve(path: Path) -> Curve:
 
 def stitched_curve(path: Path, summary: dict[str, Any]) -> Curve:
     """Return the returns of a stitched curve, without the seams between its folds."""
-    first = read_summary(Path(summary["folds"][0]["run"]))
     curves = read_stitched(path)
-    return _curve(curves, float(first["data"]["bars_per_year"]), curves["fold"].to_numpy())
+    return _curve(curves, float(summary["common"]["data"]["bars_per_year"]), curves["fold"].to_numpy())
 
 
 def _curve(table: pd.DataFrame, bars_per_year: float, folds: np.ndarray | None = None) -> Curve:

@@ -189,7 +189,16 @@ def print_members(console: Console, result: RunResult) -> None:
 
 
 def print_luck(console: Console, luck: Mapping[str, Any], where: str = "") -> None:
-    """Print within what the Sharpe ratio and the return of a record lie by chance, where intervals are known."""
+    """Print how sure the Sharpe ratio of a record is, and within what it and the return lie by chance, where known."""
+    if luck["probabilistic_sharpe"] is not None:
+        trials, bars = luck["num_trials"], luck["minimum_track_record"]
+        console.print(
+            f"  {where}probability that the Sharpe ratio is above 0: {luck['probabilistic_sharpe']:.2f}; above the "
+            f"luckiest expected of {trials} trial{'' if trials == 1 else 's'}: {luck['deflated_sharpe']:.2f} "
+            f"(deflated); minimum track record: {'-' if bars is None else f'{math.ceil(bars):,} bars'}",
+            highlight=False,
+            soft_wrap=True,
+        )
     ratio, growth = luck.get("sharpe_interval"), luck.get("total_return_interval")
     if ratio is None or growth is None:
         return

@@ -121,14 +121,20 @@ def conclude(experiment: Experiment, data: dict[str, SymbolData]) -> tuple[dict[
 
 
 def spreads(parts: Sequence[RunResult]) -> dict[str, Any]:
-    """Return median and spread of the test returns over folds, over members of all folds, and of every baseline."""
+    """Return median and spread of the test returns over folds, over members of all folds, and of every baseline.
+
+    Of random timing they are those of two percentiles of each fold's draws.
+    """
     members = [member.metrics["test"].total_return for result in parts for member in result.members]
     baselines = {
         name: spread([result.baselines["test"][name].total_return for result in parts])
         for name in parts[0].baselines["test"]
     }
     folds = spread([result.metrics["test"].total_return for result in parts])
-    return {"folds": folds, "members": spread(members), "baselines": baselines}
+    random = {
+        f"percentile_{percent}": spread([one.random.percentile(percent) for one in parts]) for percent in (50, 95)
+    }
+    return {"folds": folds, "members": spread(members), "baselines": baselines, "random": random}
 
 
 if __name__ == "__main__":

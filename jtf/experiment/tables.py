@@ -86,7 +86,7 @@ def print_evaluation(console: Console, summary: Mapping[str, Any]) -> None:
     """Print a line a symbol: what its folds earned out of sample, beside the baselines, and its verdict."""
     console.print("out of sample, after costs: medians of the folds, ranges in per cent", style="bold")
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("symbol", "return", "folds", "members", "held", "Sharpe", "luck", "verdict"):
+    for name in ("symbol", "return", "folds", "members", "Sharpe", "luck", "verdict"):
         table.add_column(name, justify="left" if name in ("symbol", "verdict") else "right", no_wrap=True)
     for symbol, record in summary["symbols"].items():
         found = record["spread"]
@@ -95,7 +95,6 @@ def print_evaluation(console: Console, summary: Mapping[str, Any]) -> None:
             number(found["folds"]["median"], "+.1%"),
             ranged(found["folds"]),
             ranged(found["members"]),
-            number(found["baselines"]["buy_and_hold"]["median"], "+.1%"),
             number(record["metrics"]["test"]["sharpe"], ".2f"),
             number(record["luck"]["deflated_sharpe"], ".2f"),
             record["verdict"]["status"],
@@ -104,6 +103,36 @@ def print_evaluation(console: Console, summary: Mapping[str, Any]) -> None:
     console.print(
         "  luck: probability that the Sharpe ratio is above what the luckiest of the trials is expected to show"
     )
+    print_baselines(console, {symbol: record["spread"] for symbol, record in summary["symbols"].items()})
+
+
+def print_baselines(console: Console, spreads: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print a line a symbol: its return beside that of every baseline, medians of the folds."""
+    rows = {symbol: baseline_cells(found) for symbol, found in spreads.items()}
+    console.print("beside the baselines: returns after costs, medians of the folds", style="bold")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("symbol", no_wrap=True)
+    for name in next(iter(rows.values())):
+        table.add_column(name, justify="right", no_wrap=True)
+    for symbol, cells in rows.items():
+        table.add_row(symbol, *cells.values())
+    console.print(table)
+    console.print("  random: the same positions at random times, median of the draws and their 95th percentile")
+
+
+def baseline_cells(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return column -> text: the median return of the folds, of every baseline and of random timing."""
+    baselines, random = found["baselines"], found["random"]
+    columns = {
+        "policy": found["folds"],
+        "held": baselines["buy_and_hold"],
+        "flat": baselines["flat"],
+        "cross": baselines["moving_average_cross"],
+        "random": random["percentile_50"],
+        "random 95 %": random["percentile_95"],
+        "foresight": baselines["perfect_foresight"],
+    }
+    return {name: number(one["median"], "+.1%") for name, one in columns.items()}
 
 
 def ranged(found: Mapping[str, Any]) -> str:

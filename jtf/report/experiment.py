@@ -1,5 +1,6 @@
 """The page of an experiment: what ``report.json`` says of a walk-forward, its paths, or several symbols. No JAX."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas as pd
 from jtf.console import number
 from jtf.errors import UserError
 from jtf.experiment.stitched import read_stitched
+from jtf.experiment.tables import baseline_cells
 from jtf.report.arrays import minutes
 from jtf.report.content import FORMAT, Tile, common_rows, data_content, tile, with_intervals
 from jtf.report.figures import draw_equity, draw_folds, draw_months, draw_paths, draw_symbols, picture
@@ -98,7 +100,7 @@ def _walkforward(directory: Path, summary: Mapping[str, Any]) -> Page:
 
 
 def _walkforward_tiles(summary: Mapping[str, Any]) -> list[Tile]:
-    stitched, test = summary["stitched"], summary["metrics"]["test"]
+    stitched, test, luck = summary["stitched"], summary["metrics"]["test"], summary["luck"]
     policy, held = stitched["metrics"]["equity"], stitched["metrics"]["buy_and_hold"]
     found = [
         tile("total_return", policy["total_return"], held["total_return"]),
@@ -109,10 +111,12 @@ def _walkforward_tiles(summary: Mapping[str, Any]) -> list[Tile]:
         _share("folds_with_profit", "folds with a profit", stitched["folds_with_profit"]),
         _share("folds_above_holding", "folds above buy and hold", stitched["folds_above_holding"]),
         _plain("sharpe_gap", "training Sharpe less test Sharpe", stitched["sharpe_gap"], "mean of the folds"),
-        _plain("deflated_sharpe", "deflated Sharpe ratio", summary["luck"]["deflated_sharpe"], _trials(summary)),
+        _plain("probabilistic_sharpe", "probabilistic Sharpe ratio", luck["probabilistic_sharpe"], "above 0"),
+        _plain("deflated_sharpe", "deflated Sharpe ratio", luck["deflated_sharpe"], _trials(summary)),
+        _track_record(luck["minimum_track_record"]),
         *_overfitting(summary.get("overfitting")),
     ]
-    return with_intervals(found, summary["luck"])
+    return with_intervals(found, luck)
 
 
 def _paths(directory: Path, summary: Mapping[str, Any]) -> Page:
@@ -195,14 +199,13 @@ def _excess(record: Mapping[str, Any]) -> float:
 def _symbol(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of the table of symbols, as text, and its verdict."""
     spread, test = record["spread"], record["metrics"]["test"]
-    baselines = {key: number(found["median"], "+.1%") for key, found in spread["baselines"].items()}
     return {
         "symbol": name,
         "asset_class": record["asset_class"],
         "median": number(spread["folds"]["median"], "+.1%"),
         "folds": _range(spread["folds"]),
         "members": _range(spread["members"]),
-        "baselines": baselines,
+        "baselines": baseline_cells(spread),
         "sharpe": number(test["sharpe"], ".2f"),
         "deflated_sharpe": number(record["luck"]["deflated_sharpe"], ".2f"),
         "verdict": record["verdict"],
@@ -302,6 +305,13 @@ def _share(name: str, label: str, value: float) -> Tile:
 
 def _plain(name: str, label: str, value: float | None, beside: str) -> Tile:
     return {"name": name, "label": label, "value": value, "text": number(value, ".2f"), "beside": beside}
+
+
+def _track_record(bars: float | None) -> Tile:
+    """Return the tile of the bars it takes to say that the Sharpe ratio is above 0."""
+    text = "-" if bars is None else f"{math.ceil(bars):,}"
+    beside = "bars to be 95 % sure of a Sharpe ratio above 0"
+    return {"name": "track_record", "label": "minimum track record", "value": bars, "text": text, "beside": beside}
 
 
 def _overfitting(found: Mapping[str, Any] | None) -> list[Tile]:

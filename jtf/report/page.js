@@ -493,6 +493,9 @@
       [`probability that it is above the luckiest of ${luck.num_trials} ${luck.num_trials === 1 ? "run" : "runs"} (deflated Sharpe ratio)`, number(luck.deflated_sharpe)],
       ["Sharpe ratio the luckiest of them is expected to show", number(luck.expected_maximum)],
       ["bars it takes to say with 95 % confidence that it is above 0", luck.minimum_track_record === null ? "–" : Math.ceil(luck.minimum_track_record).toLocaleString("en-US")]);
+    if (luck?.sharpe_interval) rows.push(
+      ["90 % interval of the Sharpe ratio (block bootstrap)", `${number(luck.sharpe_interval.low)} to ${number(luck.sharpe_interval.high)}`],
+      ["90 % interval of the return", `${percent(luck.total_return_interval.low)} to ${percent(luck.total_return_interval.high)}`]);
     clear(body, node, pairs(rows, { id: "luck" }));
     const draw = () => {
       const bars = { type: "histogram", name: "at random times", x: random.total_returns, nbinsx: 30, marker: { color: faded(css("faint"), 0.6) }, hovertemplate: "%{y} draws" };
@@ -514,8 +517,11 @@
   function drawTraining(body) {
     const training = content.training;
     if (!training) return clear(body, el("p", { class: "faint" }, "A backtest has no training curves; its run has."));
-    const alike = [...new Set(training.alarms.map((alarm) => alarm.name))].map((name) => training.alarms.filter((alarm) => alarm.name === name));
-    const alarms = alike.length ? alike.map((some) => el("div", { class: "alarm" }, el("b", {}, some[0].name), some.map((alarm) => el("p", {}, `Seed ${alarm.seed}: ${alarm.sentence}`)), el("p", { class: "faint" }, `Likely: ${some[0].cause} Try: ${some[0].remedy}`))) : [el("p", { class: "faint", id: "alarms" }, "No alarm rang.")];
+    const ringing = training.alarms.filter((alarm) => alarm.end === null), ended = training.alarms.filter((alarm) => alarm.end !== null);
+    const alike = [...new Set(ringing.map((alarm) => alarm.name))].map((name) => ringing.filter((alarm) => alarm.name === name));
+    const alarms = alike.map((some) => el("div", { class: "alarm" }, el("b", {}, some[0].name), some.map((alarm) => el("p", {}, `Seed ${alarm.seed}: ${alarm.sentence}`)), el("p", { class: "faint" }, `Likely: ${some[0].cause} Try: ${some[0].remedy}`)));
+    alarms.push(...ended.map((alarm) => el("p", { class: "faint ended" }, `Ended: ${alarm.name}, seed ${alarm.seed}, updates ${alarm.begin} to ${alarm.end}. ${alarm.sentence}`)));
+    if (!alarms.length) alarms.push(el("p", { class: "faint", id: "alarms" }, "No alarm rang."));
     const node = el("div", { class: "figure", id: "training" });
     clear(body, ...alarms, el("p", { class: "faint" }, "The horizontal axes count updates."), node);
     const panels = training.panels.filter((panel) => panel.lines.length), across = narrow() ? 1 : 2, down = Math.ceil(panels.length / across), palette = ["policy", "held", "up", "accent", "down"];
@@ -585,10 +591,13 @@
   }
 
   function drawSymbols(body) {
-    const heads = ["symbol", "median", "folds", "members", "held", "cross", "Sharpe", "deflated", "verdict"], wide = [3, 5, 7];
-    const row = (own) => [own.symbol, own.median, own.folds, own.members, own.baselines.buy_and_hold, own.baselines.moving_average_cross, own.sharpe, own.deflated_sharpe, el("b", { class: own.verdict.status }, own.verdict.status)];
+    const heads = ["symbol", "median", "folds", "members", "Sharpe", "deflated", "verdict"], wide = [3, 5];
+    const row = (own) => [own.symbol, own.median, own.folds, own.members, own.sharpe, own.deflated_sharpe, el("b", { class: own.verdict.status }, own.verdict.status)];
     const cell = (tag) => (content, k) => el(tag, { class: wide.includes(k) ? "wide" : "" }, content);
     clear(body, el("table", { id: "symbols" }, el("thead", {}, el("tr", {}, heads.map(cell("th")))), el("tbody", {}, content.symbols.map((own) => el("tr", {}, row(own).map(cell("td")))))),
+      el("h3", {}, "Beside the baselines, medians of the folds"),
+      table(["symbol", ...Object.keys(content.symbols[0].baselines)], content.symbols.map((own) => [own.symbol, ...Object.values(own.baselines)]), { id: "baselines", class: "firm" }),
+      el("p", { class: "faint" }, "random: the same positions at random times, median of the draws and their 95th percentile. cross: moving averages. foresight: a trader who knows every price."),
       ...content.symbols.map((own) => el("details", {}, el("summary", {}, `${own.symbol} (${own.asset_class.replace("_", " ")}): why ${own.verdict.status}, and its bars`), el("ul", {}, own.verdict.reasons.map((reason) => el("li", {}, reason))), pairs(own.card))));
   }
 

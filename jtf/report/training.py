@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jtf.results.health import alarms
+from jtf.results.health import alarm_history
 
 SHARES = ("val/total_return", "train/clip_fraction", "train/explained_variance", "val/hold_share")
 """Metrics that are drawn in per cent."""
@@ -25,7 +25,7 @@ MOST_POINTS = 300
 
 
 def training_content(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Return the curves of every member and the alarms; None for a backtest, which has none."""
+    """Return the curves of every member and all alarms, ended ones too; None for a backtest, which has none."""
     if not records:
         return None
     return {
@@ -33,7 +33,7 @@ def training_content(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | N
             {"name": name, "title": title, "share": name in SHARES, "lines": lines(records, name)}
             for name, title in CURVES.items()
         ],
-        "alarms": [alarm._asdict() for alarm in alarms(map(dict, records))],
+        "alarms": [alarm._asdict() for alarm in alarm_history(map(dict, records))],
     }
 
 

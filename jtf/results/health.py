@@ -133,16 +133,11 @@ def mark(name: str) -> str:
     return MARK + name.replace(" ", "_")
 
 
-def alarms(records: Iterable[Record], limits: Limits = Limits()) -> tuple[Alarm, ...]:
-    """Return the alarms that ring at the end of a training by its records (``metrics.jsonl``), in the order of `RULES`.
-
-    Too few records to judge ring no alarm.
-    """
-    return tuple(alarm for alarm in alarm_history(records, limits) if alarm.end is None)
-
-
 def alarm_history(records: Iterable[Record], limits: Limits = Limits()) -> tuple[Alarm, ...]:
-    """Return every alarm of a training by its records: those that ended, then those that ring at its end."""
+    """Return every alarm of a training by its records (``metrics.jsonl``).
+
+    Those that ended come first, then those that still ring, in the order of `RULES`. Too few records ring no alarm.
+    """
     watch = AlarmWatch(limits=limits)
     for record in records:
         watch.follow([record])

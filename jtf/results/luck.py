@@ -240,19 +240,6 @@ class Interval:
     high: float
 
 
-def bootstrap_interval(
-    returns: np.ndarray,
-    statistic: Callable[[np.ndarray], float],
-    *,
-    seed: int = 0,
-    draws: int = 1_000,
-    confidence: float = 0.95,
-    block_length: int | None = None,
-) -> Interval:
-    """Return the percentile interval of ``statistic(returns)``; the arguments are those of `bootstrap_values`."""
-    return percentile_interval(bootstrap_values(returns, statistic, seed, draws, block_length), confidence)
-
-
 def bootstrap_values(
     returns: np.ndarray,
     statistic: Callable[[np.ndarray], float | np.ndarray],
@@ -313,13 +300,3 @@ def spread(values: Sequence[float | None]) -> Spread | None:
 def share_above(values: Sequence[float], others: Sequence[float]) -> float:
     """Return the share of pairs, e.g. folds, in which a value is above the other, e.g. that of buying and holding."""
     return float(np.mean(np.asarray(values) > np.asarray(others)))
-
-
-def decay(in_sample: float | None, out_of_sample: float | None) -> float | None:
-    """Return the share of an in-sample number that is lost out of sample: 0 keeps all, 1 loses all, 2 is its reverse.
-
-    None where either is undefined or nothing was shown in sample (0 or less).
-    """
-    if in_sample is None or out_of_sample is None or in_sample <= 0:
-        return None
-    return 1.0 - out_of_sample / in_sample

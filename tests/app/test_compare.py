@@ -86,3 +86,13 @@ def test_what_cannot_be_compared_is_one_sentence(trained_run, tmp_path, change, 
     assert command.main([str(trained_run), str(other), *more]) == 2
     error = capsys.readouterr().err
     assert named in error and error.count("\n") == 1
+
+
+def test_a_walk_forward_is_compared_where_the_runs_of_its_folds_are_gone(walked, tmp_path):
+    for name in ("experiment.json", "summary.json", "stitched.parquet"):
+        (tmp_path / name).write_bytes((walked / name).read_bytes())
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    for fold in summary["folds"]:
+        fold["run"] = "gone"
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    assert command.read_curve(tmp_path).bars_per_year == summary["common"]["data"]["bars_per_year"]

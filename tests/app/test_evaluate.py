@@ -112,3 +112,21 @@ def test_one_asset_class_or_few_symbols_are_not_enough_whatever_they_earned():
 def test_symbols_that_all_failed_are_dropped():
     assert together([DROP] * 5, BOTH).status == "DROP"
     assert together([DROP] * 4 + [REVIEW], BOTH).status == "REVIEW"
+
+
+def test_the_spread_of_random_timing_is_that_of_the_draws_of_every_fold(evaluated):
+    for record in summary_of(evaluated)["symbols"].values():
+        folds = [jtf.read_result(fold["run"]).random for fold in record["folds"]]
+        for percent in (50, 95):
+            found = record["spread"]["random"][f"percentile_{percent}"]
+            assert found["median"] == pytest.approx(np.median([fold.percentile(percent) for fold in folds]))
+
+
+def test_an_evaluation_prints_every_baseline_of_every_symbol(evaluated, capsys):
+    assert runs.main(["show", str(evaluated)]) == 0
+    text = capsys.readouterr().out
+    table = text[text.index("beside the baselines") :]
+    for record in summary_of(evaluated)["symbols"].values():
+        found = record["spread"]
+        medians = [one["median"] for one in (*found["baselines"].values(), *found["random"].values())]
+        assert len(medians) == 6 and all(f"{median:+.1%}" in table for median in medians)

@@ -2,9 +2,15 @@
 
 import pytest
 
-from jtf.results.health import AlarmWatch, alarm_history, alarms
+from jtf.report.training import training_content
+from jtf.results.health import Alarm, AlarmWatch, alarm_history
 
 pytestmark = pytest.mark.quick
+
+
+def alarms(records: list[dict]) -> tuple[Alarm, ...]:
+    """Return the alarms that ring at the end of a training."""
+    return tuple(alarm for alarm in alarm_history(records) if alarm.end is None)
 
 
 def training(seed: int = 0, updates: int = 12, **changed: float) -> list[dict]:
@@ -74,6 +80,13 @@ def test_an_alarm_knows_when_it_began_and_when_it_had_mended_itself():
     records += [record | {"update": record["update"] + 12} for record in training(updates=12)]
     (alarm,) = alarm_history(records)
     assert (alarm.begin, alarm.end) == (10, 18)
+
+
+def test_the_page_remembers_an_alarm_that_ended():
+    records = training(updates=12, train__kl=9.0)
+    records += [record | {"update": record["update"] + 12} for record in training(updates=12)]
+    (alarm,) = training_content(records)["alarms"]
+    assert (alarm["name"], alarm["begin"], alarm["end"]) == ("updates too large", 10, 18)
 
 
 def test_a_watch_says_an_alarm_once_and_marks_the_records_that_begin_and_end_it():

@@ -124,3 +124,18 @@ def test_an_experiment_of_another_version_is_refused_in_one_sentence(walked, tmp
         (tmp_path / name).write_bytes((walked / name).read_bytes())
     assert main([str(tmp_path)]) == 2
     assert "was written by another version of jtf" in capsys.readouterr().err
+
+
+def test_the_page_of_an_evaluation_shows_every_baseline(evaluated):
+    summary, content = read_summary(evaluated), experiment_page(evaluated).content
+    for row, record in zip(content["symbols"], summary["symbols"].values(), strict=True):
+        found = record["spread"]
+        medians = [one["median"] for one in (*found["baselines"].values(), *found["random"].values())]
+        assert len(medians) == 6 and {f"{median:+.1%}" for median in medians} <= set(row["baselines"].values())
+
+
+def test_the_tiles_of_a_walk_forward_say_how_sure_its_sharpe_ratio_is(walked):
+    (stretch,), luck = experiment_page(walked).content["segments"].values(), read_summary(walked)["luck"]
+    tiles = {tile["name"]: tile["value"] for tile in stretch["tiles"]}
+    assert tiles["probabilistic_sharpe"] == luck["probabilistic_sharpe"]
+    assert tiles["track_record"] == luck["minimum_track_record"]
