@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from jtf.errors import UserError
 from jtf.experiment.stitched import STITCHED
 from jtf.results.run_directory import read_metrics
 from tests.app.conftest import TINY, random_walk
+from tests.app.kills import kill, numbers
 
 FOLDS = ["--folds", "3", "--members", "2"]
 
@@ -38,16 +40,6 @@ def finished(flags, tmp_path_factory):
     out = tmp_path_factory.mktemp("walk")
     assert walk(flags, out) == 0
     return out
-
-
-def numbers(out) -> dict:
-    """What must not depend on when a run was killed: hashes and metrics of every cell, and the stitched curve."""
-    cells = {
-        path.name: json.loads((path / "summary.json").read_text()) for path in (out / "cells" / "AAAUSDT").iterdir()
-    }
-    kept = {key: (cell["ensemble"], cell["members"], cell["baselines"]) for key, cell in cells.items()}
-    summary = json.loads((only(out / "walkforward") / "summary.json").read_text())
-    return kept | {"stitched": summary["stitched"]}
 
 
 def test_every_fold_is_a_run_and_the_ensemble_is_stitched_from_their_test_bars(finished):
@@ -110,6 +102,14 @@ def test_a_cell_is_the_run_of_its_own_settings(finished):
     cell = next((finished / "cells" / "AAAUSDT").iterdir())
     again = jtf.backtest(cell)
     assert again.metrics["test"] == jtf.read_result(cell).metrics["test"]
+
+
+def test_killed_twice_and_started_again_everything_is_the_same(finished, flags, tmp_path):
+    command, rng = [sys.executable, "-m", "jtf.walkforward", *flags, "--out", str(tmp_path)], np.random.default_rng(0)
+    assert kill(command, tmp_path, rng, working=True) is not None
+    kill(command, tmp_path, rng, working=True)
+    assert walk(flags, tmp_path) == 0
+    assert numbers(tmp_path) == numbers(finished)
 
 
 def test_interrupted_it_goes_on_with_the_cell_that_was_broken_off(finished, flags, tmp_path, monkeypatch, capsys):
