@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 
@@ -22,10 +23,11 @@ from jtf.flags import errors_name_flags, parse_flags
 from jtf.models.policy import Policy
 from jtf.models.policy_file import FILE_NAME, load_policy
 from jtf.report import write_report
-from jtf.results.provenance import Spans, shares_text
+from jtf.results.provenance import Spans, label_bars, shares_text
 from jtf.results.results import RunResult, measure, write_results
 from jtf.results.run_directory import BACKTESTS, BEST, read_config
 from jtf.splits import Segment
+from jtf_env.assets import plain_symbol
 from jtf_env.bars import Bars, check_enough_bars
 from jtf_env.errors import InputError
 
@@ -47,6 +49,8 @@ class BacktestConfig:
     """First decision at or after this UTC time, e.g. 2024-01-31 (instead of a segment). Default: the first bar."""
     end: str | None = None
     """Bars before this UTC time only. Default: the last bar."""
+    in_sample: bool = False
+    """Accept bars that the policy was trained on, or that chose it; the metrics then tell them from unseen ones."""
     allow_jumps: bool = False
     """Accept bars with jumps and bad ticks, as in training. A run that was trained with it needs it no more."""
     name: str | None = None
@@ -62,6 +66,7 @@ def backtest(
     segment: SegmentName | None = None,
     start: str | None = None,
     end: str | None = None,
+    in_sample: bool = False,
     allow_jumps: bool = False,
 ) -> RunResult:
     """Return what a policy does over a span of bars, as ``python -m jtf.backtest`` does; nothing is written.
@@ -78,13 +83,16 @@ def backtest(
         own bars without `start` and `end`, else all.
     start, end
         First decision at or after `start`, bars before `end` only, UTC.
+    in_sample
+        Accept bars that the policy was trained on, or that chose it.
     allow_jumps
         Accept bars with jumps and bad ticks.
 
     Raises
     ------
     UserError, BarsError
-        For bars that training refuses too.
+        For bars that training refuses too, and for those that need `in_sample`. What a policy without its run has seen
+        is not known.
     """
     policy, run = find_policy(policy)
     elsewhere = [name for name, value in (("bars", bars), ("start", start), ("end", end)) if value is not None]
@@ -100,7 +108,24 @@ def backtest(
         assert run is not None
         rows = run_segment(run, bars, segment)
     jumps = allow_jumps or bool(run and run.settings["config"]["allow_jumps"])
-    return play(policy, bars, {segment: rows}, run.settings.get("spans") if run else None, jumps)
+    spans = run.settings.get("spans") if run and plain_symbol(bars.symbol) == plain_symbol(policy.symbol) else None
+    if spans is not None and not in_sample:
+        refuse_seen(bars, rows, spans)
+    return play(policy, bars, {segment: rows}, spans, jumps)
+
+
+def refuse_seen(bars: Bars, rows: Segment, spans: Spans) -> None:
+    """Raise `UserError` where decisions on `rows` lie on bars that the policy was trained on, or that chose it."""
+    labels = label_bars(bars.timestamps, spans)
+    counts = {name: int((labels[rows.start : rows.stop - 1] == name).sum()) for name in ("in-sample", "selection")}
+    if not any(counts.values()):
+        return
+    unseen = np.flatnonzero(labels != "unseen")[-1] + 1
+    after = f"play bars from {bars.timestamps[unseen]:%Y-%m-%dT%H:%M} on" if unseen < len(bars) else "play other bars"
+    raise UserError(
+        f"the policy was trained on {counts['in-sample']:,} of these bars and selected on {counts['selection']:,}; "
+        f"{after}, or accept them with `in_sample`."
+    )
 
 
 class Run(NamedTuple):
@@ -160,8 +185,8 @@ def play(
             f"{bars.source or bars.symbol} has {bars.bar_minutes}-minute bars and the policy was trained on "
             f"{policy.bar_minutes}-minute bars; give bars of that length."
         )
-    foreign = bars.symbol != policy.symbol
-    measured = measure(policy, bars, policy.market(bars), segments, None if foreign else spans)
+    foreign = plain_symbol(bars.symbol) != plain_symbol(policy.symbol)
+    measured = measure(policy, bars, policy.market(bars), segments, spans)
     other = [f"The bars are of {bars.symbol}, the policy was trained on {policy.symbol}."] if foreign else []
     summary = {"status": "finished", "data": bars_record(bars, bars_sha256(bars))}
     return RunResult.from_measured(
@@ -186,6 +211,7 @@ def run_from_args(argv: Sequence[str] | None) -> None:
             segment=config.segment,
             start=config.start,
             end=config.end,
+            in_sample=config.in_sample,
             allow_jumps=config.allow_jumps,
         )
     folder = config.run / BACKTESTS / (config.name or default_name(config, result))

@@ -149,15 +149,15 @@ def print_metrics(console: Console, columns: dict[str, Metrics], title: str) -> 
 
 
 def print_result(console: Console, result: RunResult, title: str, notes: Iterable[str] = ()) -> None:
-    """Print the metrics of every segment beside buying and holding the last one, `notes`, optimum and verdict."""
-    last = next(reversed(result.baselines))
-    columns = result.metrics | {"buy and hold": result.baselines[last]["buy_and_hold"]}
-    print_metrics(console, columns, title if len(columns) == 2 else f"{title} (buy and hold: {last})")
+    """Print the metrics of every segment beside buying and holding the judged one, `notes`, optimum and verdict."""
+    judged = result.judged
+    columns = result.metrics | {"buy and hold": result.baselines[judged]["buy_and_hold"]}
+    print_metrics(console, columns, title if len(columns) == 2 else f"{title} (buy and hold: {judged})")
     if result.luck is not None:
-        print_luck(console, asdict(result.luck), f"{last}: ")
+        print_luck(console, asdict(result.luck), f"{judged}: ")
     print_notes(console, notes)
     if result.optimum is not None:
-        print_optimum(console, result.optimum[last], last)
+        print_optimum(console, result.optimum[judged], judged)
     if result.verdict is not None:
         print_verdict(console, result.verdict)
 

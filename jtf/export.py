@@ -13,7 +13,7 @@ from jtf.flags import parse_flags
 from jtf.models.bundle import load_bundle, write_bundle
 from jtf.models.golden import golden_difference, make_golden
 from jtf.models.policy import Policy
-from jtf.results.run_directory import read_summary
+from jtf.results.run_directory import how_to_finish, read_summary
 from jtf_env.bars import Bars
 
 Format = Literal["bundle", "stablehlo", "onnx"]
@@ -90,7 +90,7 @@ def describe_run(run: Run) -> dict[str, Any]:
     """Return the fields of a manifest that come from the run."""
     settings, summary = run.settings, read_summary(run.directory)
     if summary["status"] != "finished":
-        raise UserError(f"{run.directory} has not finished ({summary['status']}); finish it with jtf.train --resume.")
+        raise UserError(f"{run.directory} has not finished ({summary['status']}); {how_to_finish(run.directory)}.")
     data = settings["data"]
     return {
         "feed": {"kind": data["kind"], "source": Path(data["source"]).name},

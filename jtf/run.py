@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,16 @@ from jtf.results.health import Alarm, AlarmWatch, alarm_history
 from jtf.results.luck import SharpeLuck, sharpe_luck
 from jtf.results.metrics import Metrics, bar_returns
 from jtf.results.provenance import seen_spans
-from jtf.results.results import Measured, MemberResult, RunResult, measure, write_results
+from jtf.results.results import NO_VERDICT, Measured, MemberResult, RunResult, measure, write_results
 from jtf.results.run_directory import (
     BEST,
     CONFIG,
     SUMMARY,
     MetricsLog,
     create_run,
+    how_to_finish,
+    is_cell,
+    json_ready,
     last_checkpoint,
     read_config,
     read_metrics,
@@ -187,6 +190,9 @@ def refuse_resume(task: Task, directory: Path) -> None:
             f"--resume {directory} was started on other data than the bars of {task.bars.source}; resume it with its "
             "own bars, or start a new run."
         )
+    if stored.get("fold") != json_ready(asdict(task.problem.fold)):
+        way = how_to_finish(directory) if is_cell(directory) else "start a new run"
+        raise UserError(f"--resume {directory} was started on another fold of its bars; {way}.")
 
 
 def refuse_continue(task: Task) -> None:
@@ -198,8 +204,11 @@ def refuse_continue(task: Task) -> None:
         raise UserError(f"--continue {parent} has not finished; go on with it by --resume first.")
     if last_checkpoint(parent) is None:
         raise UserError(f"--continue {parent} kept no checkpoint; train it with --ppo.checkpoint-interval above 0.")
-    if read_config(parent)["data"]["sha256"] != task.data_sha256:
+    stored = read_config(parent)
+    if stored["data"]["sha256"] != task.data_sha256:
         raise UserError(f"--continue {parent} had other bars than those of {task.bars.source}; give its own.")
+    if stored.get("fold") != json_ready(asdict(task.problem.fold)):
+        raise UserError(f"--continue {parent} was trained on another fold of its bars; start a new run with --config.")
 
 
 def keep_bars(task: Task, directory: Path) -> Task:
@@ -296,14 +305,9 @@ def conclude(task: Task, result: TrainResult, directory: Path, started: float) -
         equity = {member.seed: backtests for member, (_, backtests) in zip(sound, passes, strict=True)}
         measured = replace(measured, curves=add_member_equity(measured.curves, equity))
     luck = luck_on_test(task, measured, directory)
-    evidence = Evidence(
-        held_sharpe=measured.baselines["test"]["buy_and_hold"].sharpe,
-        synthetic=task.synthetic,
-        smoke=task.learner.total_steps <= MODE_STEPS["smoke"],
-        deflated_sharpe=luck.deflated_sharpe,
-        random_return=measured.random.percentile(95),
+    verdict = (
+        None if task.problem.fold.learns_after_test else judge(measured.metrics, evidence_of(task, measured, luck))
     )
-    verdict = judge(measured.metrics, evidence)
     lost = [
         f"Member {seed} diverged and is not part of the ensemble." for seed in task.seeds if seed not in policy.seeds
     ]
@@ -313,7 +317,12 @@ def conclude(task: Task, result: TrainResult, directory: Path, started: float) -
     summary |= {"first_bar_visits": visits, "alarms": [alarm._asdict() for alarm in alarm_history(records)]}
     run = RunResult.from_measured(
         measured,
-        notes=(*notes(task), *lost, *note_on_visits(visits, result.steps / task.problem.usable_rows)),
+        notes=(
+            *notes(task),
+            *([] if verdict else [NO_VERDICT]),
+            *lost,
+            *note_on_visits(visits, result.steps / task.problem.usable_rows),
+        ),
         symbol=task.config.symbol,
         members=tuple(members),
         verdict=verdict,
@@ -322,6 +331,19 @@ def conclude(task: Task, result: TrainResult, directory: Path, started: float) -
         summary=summary | {"ensemble": {"params_sha256": policy.sha256, "metrics": measured.metrics}},
     )
     return write_results(directory, run)
+
+
+def evidence_of(task: Task, measured: Measured, luck: SharpeLuck) -> Evidence:
+    """Return what the verdict on the test segment of a run rests on."""
+    held = measured.baselines["test"]["buy_and_hold"]
+    return Evidence(
+        held_sharpe=held.sharpe,
+        held_return=held.total_return,
+        synthetic=task.synthetic,
+        smoke=task.learner.total_steps <= MODE_STEPS["smoke"],
+        deflated_sharpe=luck.deflated_sharpe,
+        random_return=measured.random.percentile(95),
+    )
 
 
 def first_bar_visits(task: Task, records: Sequence[Record]) -> float | None:
@@ -385,6 +407,7 @@ def base_summary(task: Task, directory: Path, started: float, status: str) -> di
         "parent": None if parent is None else str(parent),
         "device": device_name(),
         "data": bars_record(task.bars, task.data_sha256),
+        "fold": asdict(task.problem.fold),
         "notes": notes(task),
         "last_checkpoint": None if checkpoint is None else str(checkpoint),
         "perf": {"steps_per_second": None, "compile_seconds": None, "wall_seconds": time.time() - started},

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,10 +53,21 @@ class Fold:
         return sum(len(stretch) for stretch in self.train)
 
     @property
+    def learns_after_test(self) -> bool:
+        """Whether bars after the first tested ones are trained or selected on, as in cross-validation."""
+        return any(part.start > self.test.start for part in (*self.train, self.validation))
+
+    @property
     def segments(self) -> dict[str, Segment]:
         """``{train, validation, test}``, then ``test_2`` and so on, a pass each; of training stretches the longest."""
         named = {"train": max(self.train, key=len), "validation": self.validation, "test": self.test}
         return named | {f"test_{index}": test for index, test in enumerate(self.further_tests, start=2)}
+
+
+def judged_segment(names: Iterable[str]) -> str:
+    """Return the segment whose numbers stand for a result: test, and of a backtest of other bars the last one."""
+    names = list(names)
+    return "test" if "test" in names else names[-1]
 
 
 def embargo_bars(window: int, bar_minutes: int = 15) -> int:

@@ -40,6 +40,8 @@ class Task:
     learner: PPOConfig
     data: "SymbolData"
     problem: Problem
+    lengths: tuple[int, int] | None = None
+    """Rows that training and validation data are padded to; None pads nothing."""
 
     @property
     def bars(self) -> Bars:
@@ -84,9 +86,15 @@ class Task:
             "environment version": str(ENV_VERSION),
             "layout": self.layout.hash(self.config.window),
             "data": self.data_sha256,
+            "fold": self.fold_sha256,
             "seeds": " ".join(map(str, self.seeds)),
             "settings": self.settings_sha256,
         }
+
+    @property
+    def fold_sha256(self) -> str:
+        """Hash of the rows that are trained, selected and tested on, and of what their data are padded to."""
+        return _sha256([asdict(self.problem.fold), self.lengths])[:16]
 
     @property
     def settings_sha256(self) -> str:
@@ -95,7 +103,7 @@ class Task:
         learner = {name: value for name, value in vars(self.learner).items() if name not in lengths}
         run = [self.config.cost_warmup, self.config.standardise]
         settings = [learner, asdict(self.params), asdict(self.config.split), *run]
-        return hashlib.sha256(json.dumps(json_ready(settings), sort_keys=True).encode()).hexdigest()[:16]
+        return _sha256(settings)[:16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +179,7 @@ def make_task(config: RunConfig, data: SymbolData, fold: Fold, lengths: tuple[in
         config=replace(config, data=where, ppo=replace(config.ppo, **vars(learner))),
         learner=learner,
         data=data,
+        lengths=lengths,
         problem=make_problem(
             data.natural,
             fold,
@@ -246,7 +255,11 @@ def config_record(task: Task) -> dict[str, Any]:
 
 def config_sha256(settings: dict[str, Any]) -> str:
     """Return the SHA-256 of settings as they stand in ``config.json``."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return _sha256(settings)
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(json_ready(value), sort_keys=True).encode()).hexdigest()
 
 
 def layout_record(layout: Layout, window: int) -> dict[str, Any]:

@@ -93,6 +93,11 @@ def split_pair(symbol: str) -> tuple[str, str] | None:
     return None
 
 
+def plain_symbol(symbol: str) -> str:
+    """Return the one spelling that stands for all of a symbol: ``BTC-USD`` and ``BTC/USD`` are ``BTCUSD``."""
+    return "".join(split_pair(symbol) or symbol.upper().replace("/", ""))
+
+
 def describe_asset(asset_class: str) -> str:
     """Return an asset class with its calendar and default costs, as one line without a full stop."""
     asset = ASSETS[asset_class]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jtf.config import RESUMABLE_CHANGES, RunConfig, config_to_dict
+from jtf.results.run_directory import CELLS
 from jtf.splits import Fold
 from jtf.task import SymbolData, resolve_learner
 from jtf_env.versions import ENV_VERSION, FEATURES_VERSION
@@ -74,4 +75,4 @@ def plan_cells(config: RunConfig, data: SymbolData, folds: Sequence[Fold]) -> tu
 
 def cell_directory(out: Path, cell: Cell) -> Path:
     """Return the run directory of a cell: the same for every experiment that needs it."""
-    return out / "cells" / cell.symbol.replace("/", "") / cell.key
+    return out / CELLS / cell.symbol.replace("/", "") / cell.key

@@ -15,6 +15,8 @@ from jtf.experiment.stitched import EQUITY, STITCHED, read_stitched
 from jtf.results.luck import overfitting
 from jtf.results.metrics import bar_returns
 from jtf.results.run_directory import read_summary
+from jtf.results.trials import own_trial, trial_of
+from jtf_env.assets import plain_symbol
 
 BLOCKS = 16
 """Of combinatorially symmetric cross-validation."""
@@ -37,13 +39,15 @@ class Choice:
 def judge_choice(own: Path, symbol: str, curves: pd.DataFrame) -> Choice:
     """Return what choosing the best walk-forward of `symbol` is worth on the bars of ``curves`` (`stitched.Stitched`).
 
-    The others are the finished walk-forwards under the same folder as the experiment `own` that were tested on all of
-    these bars; with bars of one's own every one of them is another record.
+    Walk-forwards of the same cells are one. The others are the finished ones under the same folder as the experiment
+    `own` that were tested on all of these bars; with bars of one's own every one of them is another record.
     """
     times = pd.DatetimeIndex(curves["time"])
-    paths = sorted(own.parent.parent.glob(f"walkforward/*/{STITCHED}"))
-    others = [_equity(path, symbol, times) for path in paths if path.parent != own]
-    columns = [curves[EQUITY].to_numpy(), *(equity for equity in others if equity is not None)]
+    settings = {own_trial(own, symbol): curves[EQUITY].to_numpy()}
+    for path in sorted(own.parent.parent.glob(f"walkforward/*/{STITCHED}")):
+        for trial, equity in _setting(path.parent, symbol, times).items():
+            settings.setdefault(trial, equity)
+    columns = list(settings.values())
     inside = curves["fold"].to_numpy()[1:] == curves["fold"].to_numpy()[:-1]
     returns = np.stack([bar_returns(column)[inside] for column in columns], axis=1)
     if len(columns) < 2 or len(returns) < FEWEST_BARS:
@@ -52,14 +56,16 @@ def judge_choice(own: Path, symbol: str, curves: pd.DataFrame) -> Choice:
     return Choice(len(columns), found.probability, found.loss_probability)
 
 
-def _equity(path: Path, symbol: str, times: pd.DatetimeIndex) -> np.ndarray | None:
-    """Return another walk-forward's equity ``[N]`` at `times`; None where it is not of these bars, or unfinished."""
+def _setting(directory: Path, symbol: str, times: pd.DatetimeIndex) -> dict[frozenset[str], np.ndarray]:
+    """Return walk-forward -> its equity ``[N]`` at `times`; none where it is not of these bars, or unfinished."""
     try:
-        summary = read_summary(path.parent)
-        curves = read_stitched(path.parent)
+        summary = read_summary(directory)
+        curves = read_stitched(directory)
     except UserError:
-        return None
-    if summary["status"] != "finished" or summary.get("symbol") != symbol or "stitched" not in summary:
-        return None
+        return {}
+    if summary["status"] != "finished" or "stitched" not in summary:
+        return {}
     rows = pd.DatetimeIndex(curves["time"]).get_indexer(times)
-    return None if (rows < 0).any() else curves[EQUITY].to_numpy()[rows]
+    if plain_symbol(summary["symbol"]) != plain_symbol(symbol) or (rows < 0).any():
+        return {}
+    return {trial_of(directory, summary): curves[EQUITY].to_numpy()[rows]}

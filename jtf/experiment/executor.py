@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -12,8 +12,9 @@ from jtf.errors import UserError, user_errors
 from jtf.experiment.cells import Cell, cell_directory
 from jtf.reporter import Reporter
 from jtf.results.results import read_result
-from jtf.results.run_directory import CONFIG, LOCK, SUMMARY, last_checkpoint, read_summary, run_lock
+from jtf.results.run_directory import CONFIG, LOCK, SUMMARY, json_ready, last_checkpoint, read_summary, run_lock
 from jtf.run import Interrupted, run_task
+from jtf.splits import Fold
 from jtf.task import SymbolData, make_task
 
 
@@ -100,12 +101,13 @@ def clear(directory: Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def is_finished(directory: Path) -> bool:
-    """Whether a cell was computed before; raise `UserError` where its files are no longer what was computed."""
+def is_finished(directory: Path, fold: Fold) -> bool:
+    """Whether a cell of `fold` was computed before; raise `UserError` where its files are not what was computed."""
     if not (directory / SUMMARY).is_file() or read_summary(directory)["status"] != "finished":
         return False
     try:
-        read_result(directory)
+        if read_result(directory).summary.get("fold") != json_ready(asdict(fold)):
+            raise UserError(f"{directory / SUMMARY} is not of the fold of its cell.")
     except UserError as error:
         raise UserError(f"{error} Remove {directory} to compute that cell again.") from None
     return True

@@ -78,7 +78,8 @@ def run_experiment(experiment: Experiment, executor: Executor, watcher: Watcher)
     with run_lock(directory):
         refuse_edited(experiment)
         write_json(directory / EXPERIMENT, experiment.record)
-        done = [is_finished(path) for path in experiment.cell_directories()]
+        places = zip(experiment.cell_directories(), experiment.cells, strict=True)
+        done = [is_finished(path, cell.fold) for path, cell in places]
         watcher.started(experiment.cells, done)
         todo = [cell for cell, known in zip(experiment.cells, done, strict=True) if not known]
         try:

@@ -15,7 +15,7 @@ from jtf.report.training import training_content
 from jtf.results.baselines import RandomTiming
 from jtf.results.costs import CostSweep
 from jtf.results.metrics import METRIC_NAMES, Metrics
-from jtf.results.results import RunResult
+from jtf.results.results import NO_VERDICT, RunResult
 from jtf_env.actions import ACTION_NAMES
 from jtf_env.layouts import GROUPS
 
@@ -65,7 +65,8 @@ def report_content(
         "directory": str(result.directory),
         "synthetic": result.summary["data"]["kind"] == "synthetic",
         "verdict": None if verdict is None else asdict(verdict),
-        "no_verdict": "A backtest has no verdict: the verdict belongs to the run.",
+        "no_verdict": NO_VERDICT if result.members else "A backtest has no verdict: the verdict belongs to the run.",
+        "judged": result.judged,
         "headline": headline(result),
         "card": card(result, settings),
         "notes": list(result.notes),
@@ -94,8 +95,8 @@ def shown(result: RunResult) -> list[str]:
 
 
 def headline(result: RunResult) -> str:
-    """Return the one sentence that matters: the last segment after costs beside its baselines."""
-    name = list(result.derived["segments"])[-1]
+    """Return the one sentence that matters: the judged segment after costs beside its baselines."""
+    name = result.judged
     policy, held = result.metrics[name], result.baselines[name]["buy_and_hold"]
     made = [f"buying and holding made {held.total_return:+.1%}"]
     if cross := result.baselines[name].get("moving_average_cross"):
@@ -172,13 +173,16 @@ def segment_content(result: RunResult, series: Series, lines: Rolling) -> dict[s
 def tiles(result: RunResult, name: str) -> list[Tile]:
     """Return the headline numbers of a segment, each beside that of buying and holding."""
     policy, held = asdict(result.metrics[name]), asdict(result.baselines[name]["buy_and_hold"])
-    judged = name == list(result.derived["segments"])[-1]
     spent = result.derived["segments"][name]["costs"] / result.derived["env_params"]["initial_equity"]
     paid = {"name": "costs", "label": "fees and slippage", "value": spent, "text": f"{spent:.1%}"}
     found = [tile(metric, policy[metric], held[metric]) for metric in TILES]
     if name == "test" and result.luck is not None:
         found = with_intervals(found, asdict(result.luck))
-    return [*found, paid | {"beside": "of the first equity"}, *([random_tile(result, name)] if judged else [])]
+    return [
+        *found,
+        paid | {"beside": "of the first equity"},
+        *([random_tile(result, name)] if name == result.judged else []),
+    ]
 
 
 def with_intervals(tiles: Sequence[Tile], luck: Mapping[str, Any]) -> list[Tile]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jtf.report.series import Rolling, Series, drawdown
+from jtf.splits import judged_segment
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,11 +24,11 @@ MOST_POINTS = 3_000
 def pictures(
     content: Mapping[str, Any], series: Mapping[str, Series], lines: Mapping[str, Rolling], fills: pd.DataFrame
 ) -> dict[str, bytes]:
-    """Return the pictures of the last segment and of the training, by file name.
+    """Return the pictures of the judged segment and of the training, by file name.
 
     `content` is the `report_content`, `lines` are the rolling lines by segment, `fills` those of every segment.
     """
-    name = list(series)[-1]
+    name = judged_segment(series)
     one, title = series[name], f"{content['symbol']}, {name}"
     curves = (one.times, one.equity, one.buy_and_hold, one.members.values())
     found = {

@@ -216,7 +216,9 @@
   // Parts of the page --------------------------------------------------------------------------------------------
   const page = document.getElementById("page");
   const names = Object.keys(content.segments);
-  let current = names[names.length - 1];
+  /** The segment whose numbers stand for the result. */
+  const judged = content.judged ?? names[0];
+  let current = judged;
 
   function part(title, hint) {
     const body = el("div");
@@ -485,7 +487,7 @@
   }
 
   function drawLuck(body) {
-    const { luck, random } = content, own = content.segments[names[names.length - 1]].metrics, node = el("div", { class: "figure", id: "random" });
+    const { luck, random } = content, own = content.segments[judged].metrics, node = el("div", { class: "figure", id: "random" });
     const rows = [["return of the policy", percent(own.policy.total_return)], ["return of buying and holding", percent(own.buy_and_hold.total_return)],
       [`the same positions at random times, median of ${random.total_returns.length} draws`, percent(random.percentiles[50])], ["5th to 95th percentile of these draws", `${percent(random.percentiles[5])} to ${percent(random.percentiles[95])}`]];
     if (luck) rows.push(
@@ -611,7 +613,6 @@
   // The whole page -----------------------------------------------------------------------------------------------
   let inspector = null;
   const repaint = [], staying = [];
-  const last = names[names.length - 1];
   /** Every part by its name: title, hint, what draws it, and whether it stays as it is when another segment is chosen. */
   const PARTS = {
     tiles: ["", "", drawTiles],
@@ -626,8 +627,8 @@
     accounts: ["Two accounts", "Equity counts every bar, trades count when they are closed. The two are never mixed.", drawAccounts],
     members: ["Members alone", "The policy above is their ensemble.", drawMembers],
     paths: ["Distribution of the paths", "Each path tests every bar once, with fits that had not seen it.", drawPaths, true],
-    costs: ["Costs", `What the same policy makes on ${last} at other costs.`, drawCosts, true],
-    luck: ["Luck", `What chance alone may do on ${last}.`, drawLuck, true],
+    costs: ["Costs", `What the same policy makes on ${judged} at other costs.`, drawCosts, true],
+    luck: ["Luck", `What chance alone may do on ${judged}.`, drawLuck, true],
     training: ["Training", "", drawTraining, true],
     bars: ["Data quality", "Of all bars that were read.", drawData, true],
   };

@@ -17,6 +17,7 @@ from jtf.results.results import read_result
 from jtf.results.run_directory import (
     CONFIG,
     SUMMARY,
+    how_to_finish,
     read_config,
     read_metrics,
     run_lock,
@@ -65,4 +66,4 @@ def refuse_unfinished(directory: Path) -> None:
     if not (directory / CONFIG).is_file() or (directory / SUMMARY).is_file():
         return
     with run_lock(directory, lambda sentence: None):
-        raise UserError(f"{directory} has no results yet; finish it with python -m jtf.train --resume {directory}.")
+        raise UserError(f"{directory} has no results yet; {how_to_finish(directory)}.")

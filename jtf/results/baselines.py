@@ -183,12 +183,12 @@ def random_timing(
     """Return what the levels that `backtest` held over `segment` earn when they are rotated in time by random offsets.
 
     A rotation keeps every holding time and every order, so the turnover is the policy's but for the seam; only the
-    timing is random.
+    timing is random. The offsets follow from `seed` and the first bar of the segment: those of two folds differ.
     """
     steps = len(segment) - 1
     held = np.zeros(steps, np.int64)  # Flat after ruin.
     held[: len(backtest.levels) - 1] = backtest.levels[1:]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, segment.start])
     offsets = rng.choice(steps, draws, replace=steps < draws)
     at_once = max(1, MOST_NUMBERS // steps)
     groups = (offsets[first : first + at_once] for first in range(0, draws, at_once))

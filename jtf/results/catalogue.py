@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jtf.errors import UserError
-from jtf.results.run_directory import CONFIG, LOCK, SUMMARY, is_locked, read_config, read_summary, run_lock
+from jtf.results.run_directory import (
+    CELLS,
+    CONFIG,
+    LOCK,
+    SUMMARY,
+    is_cell,
+    is_locked,
+    read_config,
+    read_summary,
+    run_lock,
+)
 
 EXPERIMENT = "experiment.json"
 Kind = Literal["run", "cell", "experiment"]
@@ -58,14 +68,14 @@ def remove(path: Path) -> None:
 
 def _directories(out: Path) -> Iterator[Path]:
     """Runs lie two levels under `out`, cells three, experiments two."""
-    for pattern in (f"*/*/{CONFIG}", f"cells/*/*/{CONFIG}", f"*/*/{EXPERIMENT}"):
+    for pattern in (f"*/*/{CONFIG}", f"{CELLS}/*/*/{CONFIG}", f"*/*/{EXPERIMENT}"):
         yield from (path.parent for path in out.glob(pattern))
 
 
 def _entry(path: Path) -> Entry:
     changed = max(part.stat().st_mtime for part in path.iterdir())
     kind: Kind = "experiment" if (path / EXPERIMENT).is_file() else "run"
-    if kind == "run" and path.parent.parent.name == "cells":
+    if kind == "run" and is_cell(path):
         kind = "cell"
     return Entry(path, kind, datetime.fromtimestamp(changed, UTC), _summary(path))
 

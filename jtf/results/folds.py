@@ -53,9 +53,10 @@ def judge_folds(
     metrics = {name: pool_folds(results, name, bars_per_year) for name in ("train", "validation", "test")}
     test = metrics["test"]
     luck = sharpe_luck(_returns(results, "test", "equity"), bars_per_year, [*trials, test.sharpe or 0.0])
-    random_return = random_percentile(results, 95)
+    random_return, held = random_percentile(results, 95), _chained(_returns(results, "test", "buy_and_hold"))
     evidence = Evidence(
-        held_sharpe=sharpe(_chained(_returns(results, "test", "buy_and_hold")), bars_per_year),
+        held_sharpe=sharpe(held, bars_per_year),
+        held_return=total_return(held),
         synthetic=any(result.summary["data"]["kind"] == "synthetic" for result in results),
         smoke=smoke,
         deflated_sharpe=luck.deflated_sharpe,

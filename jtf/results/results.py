@@ -42,7 +42,7 @@ from jtf.results.tables import (
 from jtf.results.trade_account import TradeAccount, TradeAccounts, trade_accounts
 from jtf.results.trades import backtest_trades
 from jtf.results.verdict import Verdict
-from jtf.splits import Segment
+from jtf.splits import Segment, judged_segment
 from jtf_env.bars import Bars
 from jtf_env.mirror.backtest import Backtest, run_backtest
 from jtf_env.mirror.market import Market
@@ -50,6 +50,8 @@ from jtf_env.params import EnvParams
 
 CURVES, FILLS, TRADES, PICTURE = "curves.parquet", "fills.csv", "trades.csv", "equity.png"
 OBSERVATIONS = "observations.parquet"
+NO_VERDICT = "There is no verdict: training or the choice of the best update used bars after the tested ones."
+"""What a fit of combinatorial cross-validation says."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,14 @@ class Measured:
     metrics: dict[str, Metrics]
     """By segment; where a segment holds bars of more than one label, also by label (`provenance.LABELS`)."""
     baselines: dict[str, dict[str, Metrics]]
-    """The same keys, then by name: ``buy_and_hold``, ``flat``; of test, else of the last segment, also
-    ``moving_average_cross`` and ``perfect_foresight``."""
+    """The same keys, then by name: ``buy_and_hold``, ``flat``; of the judged segment also ``moving_average_cross`` and
+    ``perfect_foresight``."""
     accounts: dict[str, Accounts]
     """By segment: the account a bar and the account a trade."""
     random: RandomTiming
-    """Of test, else of the last segment: what the same positions earn at random times."""
+    """Of the judged segment: what the same positions earn at random times."""
     cost_sweep: CostSweep | None
-    """Of test, else of the last segment; None for layouts with account columns, which decide anew at every cost."""
+    """Of the judged segment; None for layouts with account columns, which decide anew at every cost."""
     curves: pd.DataFrame
     """A row per bar of every segment; the columns are those of `curve_table`, and of several members
     `add_member_equity`."""
@@ -83,7 +85,7 @@ class Measured:
     trades: pd.DataFrame
     """A row per round trip; `tables.TRADE_COLUMNS`."""
     observations: pd.DataFrame
-    """What the policy saw of the last segment: `tables.observed_table`."""
+    """What the policy saw of the judged segment: `tables.observed_table`."""
     seen: dict[str, float] | None
     """Share of the decisions on bars the policy was trained on, selected on, or never saw; None where not known."""
     notes: tuple[str, ...]
@@ -124,6 +126,11 @@ class RunResult(Measured):
         return cls(**vars(measured) | {"notes": (*notes, *measured.notes)}, **rest)
 
     @property
+    def judged(self) -> str:
+        """The segment whose numbers stand for the result (`jtf.splits.judged_segment`)."""
+        return judged_segment(self.derived["segments"])
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """Seeds of the members."""
         return tuple(member.seed for member in self.members)
@@ -140,7 +147,7 @@ def measure(
     decide = policy.decider(market)
     labels = label_bars(bars.timestamps, spans) if spans is not None else np.full(len(bars), "unknown", object)
     table = bar_table(bars, labels, policy_outputs(policy, market))
-    days, judged = trading_days(bars), "test" if "test" in segments else list(segments)[-1]
+    days, judged = trading_days(bars), judged_segment(segments)
     metrics: dict[str, Metrics] = {}
     baselines: dict[str, dict[str, Metrics]] = {}
     accounts: dict[str, Accounts] = {}
@@ -171,7 +178,7 @@ def measure(
         curves=pd.concat(curves, ignore_index=True),
         fills=fill_table(((name, fill) for name, one in passes.items() for fill in one.fills), bars.timestamps),
         trades=trade_table([(name, trade) for name, some in trades.items() for trade in some], bars, params.fill),
-        observations=observed_table(name, segment, bars, market, policy.scaler),
+        observations=observed_table(judged, segments[judged], bars, market, policy.scaler),
         seen=label_shares(decided) if spans is not None else None,
         notes=tuple(notes),
         derived=derived_from(policy, bars, passes),

@@ -25,6 +25,8 @@ CHECKPOINTS = "checkpoints"
 BEST = "best"
 BACKTESTS = "backtests"
 LOCK = "lock"
+CELLS = "cells"
+"""Folder of the cells of all experiments, beside those of the symbols' runs."""
 
 LIBRARIES = ("jtf", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
@@ -45,8 +47,20 @@ def read_config(run: Path) -> dict[str, Any]:
 def read_summary(run: Path) -> dict[str, Any]:
     """Return ``summary.json`` of a run; raise `UserError` where there is none."""
     if (run / CONFIG).is_file() and not (run / SUMMARY).is_file():
-        raise UserError(f"{run} has no results yet; finish it with python -m jtf.train --resume {run}.")
+        raise UserError(f"{run} has no results yet; {how_to_finish(run)}.")
     return _read_json(run / SUMMARY, run, ("status",))
+
+
+def is_cell(run: Path) -> bool:
+    """Whether a run directory, by where it lies, is a cell of experiments: ``<out>/cells/<symbol>/<key>``."""
+    return run.absolute().parent.parent.name == CELLS
+
+
+def how_to_finish(run: Path) -> str:
+    """Return what to do about an unfinished run, as the end of a sentence without its full stop."""
+    if is_cell(run):
+        return "it is a cell of an experiment, so start the command of the experiment again"
+    return f"finish it with python -m jtf.train --resume {run}"
 
 
 def last_checkpoint(run: Path) -> Path | None:

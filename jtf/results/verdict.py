@@ -11,6 +11,8 @@ Relation = Literal["at least", "above", "at most"]
 
 FAILS: dict[Relation, str] = {"at least": "is below", "above": "is not above", "at most": "is above"}
 """What a sentence says of a value that does not have a relation to its limit."""
+HELD = "that of buying and holding"
+"""Whose number a limit is."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Evidence:
 
     held_sharpe: float | None = None
     """Sharpe ratio of buying and holding the test segment; None where it is undefined."""
+    held_return: float | None = None
+    """Total return of buying and holding the test segment after costs (fraction); None where it is not known."""
     synthetic: bool = False
     """Whether the bars are SYNTHETIC."""
     smoke: bool = False
@@ -61,7 +65,8 @@ class Evidence:
 
 
 FEWEST_SYMBOLS, FEWEST_CLASSES, APPROVED_SHARE = 5, 2, 0.5
-"""What it takes to say that a way to train works at all, and not on one symbol."""
+"""APPROVED symbols, their asset classes, and their share of all: what it takes to say that a way to train works at all,
+and not on one symbol."""
 
 
 @dataclass(frozen=True)
@@ -147,11 +152,11 @@ def judge_symbols(verdicts: dict[str, Verdict], classes: dict[str, str]) -> Verd
     share = f"{len(approved)} of {len(verdicts)} symbols are APPROVED"
     if not approved and all(verdict.status == "DROP" for verdict in verdicts.values()):
         return Verdict("DROP", (f"All {len(verdicts)} symbols are DROP.",))
-    doubts = []
-    if len(verdicts) < FEWEST_SYMBOLS:
-        doubts.append(f"{len(verdicts)} symbols are too few to generalise from, fewer than {FEWEST_SYMBOLS}.")
-    if len(set(classes.values())) < FEWEST_CLASSES:
-        doubts.append(f"All symbols are {next(iter(classes.values()))}: one asset class proves nothing about others.")
+    doubts, approved_classes = [], sorted({classes[symbol] for symbol in approved})
+    if len(approved) < FEWEST_SYMBOLS:
+        doubts.append(f"{share}; fewer than {FEWEST_SYMBOLS} are too few to generalise from.")
+    if approved and len(approved_classes) < FEWEST_CLASSES:
+        doubts.append(f"All APPROVED symbols are {approved_classes[0]}: one asset class proves nothing about others.")
     if len(approved) < APPROVED_SHARE * len(verdicts):
         doubts.append(f"{share}, fewer than {APPROVED_SHARE:.0%}.")
     return Verdict("REVIEW", tuple(doubts)) if doubts else Verdict("APPROVED", (f"{share}.",))
@@ -175,7 +180,7 @@ def _approve_conditions(metrics: Mapping[str, Metrics], evidence: Evidence, limi
         Condition("Test Sharpe", test.sharpe, "at least", limits.approve_sharpe),
         Condition("Test drawdown", test.max_drawdown, "at most", limits.approve_max_drawdown, percent=True),
         Condition("Validation return", validation.total_return, "above", 0.0, percent=True),
-        Condition("Test Sharpe", test.sharpe, "at least", held or 0.0, limit_name="that of buying and holding"),
+        Condition("Test Sharpe", test.sharpe, "above", held or 0.0, limit_name=HELD),
         Condition(
             "The probability that the test Sharpe is more than luck (deflated Sharpe ratio)",
             evidence.deflated_sharpe,
@@ -185,6 +190,10 @@ def _approve_conditions(metrics: Mapping[str, Metrics], evidence: Evidence, limi
     ]
     if test.profit_factor is not None:
         conditions.append(Condition("Test profit factor", test.profit_factor, "at least", limits.approve_profit_factor))
+    if evidence.held_return is not None:
+        conditions.append(
+            Condition("Test return", test.total_return, "above", evidence.held_return, percent=True, limit_name=HELD)
+        )
     if evidence.random_return is not None:
         name = "the 95th percentile of the same positions at random times"
         conditions.append(

@@ -24,7 +24,7 @@ def result(run, name: str) -> dict:
 
 @pytest.mark.parametrize("segment", ["train", "validation", "test"])
 def test_a_segments_metrics_equal_the_summarys(trained_run, segment):
-    assert backtest.main(["--run", str(trained_run), "--segment", segment]) == 0
+    assert backtest.main(["--run", str(trained_run), "--segment", segment, "--in-sample"]) == 0
     assert result(trained_run, segment)["metrics"][segment] == read_summary(trained_run)["metrics"][segment]
 
 
@@ -38,7 +38,7 @@ def test_trades_are_a_table_with_times_and_profits(tiny_args, tmp_path):
     flags = ["--standardise", "bar", "--cost-warmup", "0", "--out", str(tmp_path)]
     assert train.main([*tiny_args, *flags]) == 0
     (trained_run,) = (tmp_path / "AAAUSDT").iterdir()
-    assert backtest.main(["--run", str(trained_run), "--segment", "train"]) == 0
+    assert backtest.main(["--run", str(trained_run), "--segment", "train", "--in-sample"]) == 0
     with (trained_run / "backtests" / "train" / "trades.csv").open() as file:
         rows = list(csv.DictReader(file))
     closed = [row for row in rows if row["open_at_end"] == "False"]
@@ -50,14 +50,14 @@ def test_trades_are_a_table_with_times_and_profits(tiny_args, tmp_path):
 
 def test_a_span_of_dates_is_half_open(trained_run):
     args = ["--run", str(trained_run), "--start", "2024-01-05", "--end", "2024-01-06T12:00", "--name", "span"]
-    assert backtest.main(args) == 0
+    assert backtest.main([*args, "--in-sample"]) == 0
     span = result(trained_run, "span")["derived"]["segments"]["all"]
     assert (span["start"], span["end"]) == ("2024-01-05T00:00:00+00:00", "2024-01-06T11:45:00+00:00")
 
 
 def test_other_bars_are_replayed_from_their_first_warm_bar(trained_run, bars_folder, tmp_path):
     shutil.copy(bars_folder / "BBBUSDT_15Min.parquet", tmp_path / "AAAUSDT_15Min.parquet")
-    assert backtest.main(["--run", str(trained_run), "--data", str(tmp_path), "--name", "other"]) == 0
+    assert backtest.main(["--run", str(trained_run), "--data", str(tmp_path), "--name", "other", "--in-sample"]) == 0
     other = result(trained_run, "other")
     start = other["derived"]["segments"]["all"]["start"]
     assert start == "2024-01-02T03:00:00+00:00"  # 108 bars of 15 minutes: warm-up 101 + window 8 - 1
@@ -91,7 +91,7 @@ def with_a_jump(bars_folder, folder) -> None:
 
 def test_bars_that_training_refuses_are_refused_unless_allowed(trained_run, bars_folder, tmp_path, capsys):
     with_a_jump(bars_folder, tmp_path)
-    args = ["--run", str(trained_run), "--data", str(tmp_path), "--name", "jump"]
+    args = ["--run", str(trained_run), "--data", str(tmp_path), "--name", "jump", "--in-sample"]
     assert backtest.main(args) == 2
     assert "likely an unadjusted split" in capsys.readouterr().err
     assert backtest.main([*args, "--allow-jumps"]) == 0
@@ -104,11 +104,11 @@ def test_a_run_that_was_trained_with_jumps_is_played_with_them(trained_run, bars
     config = json.loads((run / "config.json").read_text())
     config["config"]["allow_jumps"] = True
     (run / "config.json").write_text(json.dumps(config))
-    assert backtest.main(["--run", str(run), "--data", str(tmp_path)]) == 0
+    assert backtest.main(["--run", str(run), "--data", str(tmp_path), "--in-sample"]) == 0
 
 
 def test_a_span_that_training_saw_is_said_and_measured_apart(trained_run, capsys):
-    assert backtest.main(["--run", str(trained_run), "--segment", "all"]) == 0
+    assert backtest.main(["--run", str(trained_run), "--segment", "all", "--in-sample"]) == 0
     record, out = result(trained_run, "all"), capsys.readouterr().out
     shares = {name: round(100 * share) for name, share in record["seen"].items()}
     assert sum(shares.values()) == pytest.approx(100, abs=1) and all(shares.values())
@@ -122,8 +122,31 @@ def test_a_span_after_training_is_unseen(trained_run, capsys):
     assert list(result(trained_run, "test")["metrics"]) == ["test"]
 
 
+@pytest.mark.parametrize("span", [["--segment", "train"], ["--segment", "validation"], ["--start", "2024-01-05"]])
+def test_bars_that_training_saw_are_refused_unless_they_are_asked_for(trained_run, span, capsys):
+    before = sorted(trained_run.rglob("*"))
+    assert backtest.main(["--run", str(trained_run), *span]) == 2
+    out, error = capsys.readouterr()
+    assert error.count("\n") == 1 and "or accept them with --in-sample" in error and out == ""
+    assert sorted(trained_run.rglob("*")) == before
+
+
+def test_the_refusal_of_seen_bars_names_the_first_unseen_one(trained_run):
+    with pytest.raises(UserError, match="selected on") as refused:
+        jtf.backtest(trained_run, segment="all")
+    first = read_summary(trained_run)["derived"]["segments"]["test"]["start"]
+    assert f"play bars from {first[:16]} on" in str(refused.value)
+    assert jtf.backtest(trained_run, start=first).seen["unseen"] == 1.0
+
+
+def test_bars_of_the_same_pair_spelled_otherwise_are_seen_too(trained_run, bars_folder):
+    bars = replace(jtf.load_bars("AAAUSDT", bars_folder), symbol="AAA-USDT")
+    with pytest.raises(UserError, match="was trained on"):
+        jtf.backtest(trained_run, bars)
+
+
 def test_a_backtest_leaves_what_a_run_leaves(trained_run):
-    assert backtest.main(["--run", str(trained_run), "--segment", "validation", "--name", "files"]) == 0
+    assert backtest.main(["--run", str(trained_run), "--segment", "validation", "--name", "files", "--in-sample"]) == 0
     here, there = jtf.read_result(trained_run / "backtests" / "files"), jtf.read_result(trained_run)
     assert set(here.derived["files"]) == set(there.derived["files"])
     assert here.derived["params_sha256"] == there.derived["params_sha256"]
@@ -134,11 +157,10 @@ def test_a_backtest_leaves_what_a_run_leaves(trained_run):
 def test_from_python_a_run_a_result_and_its_policy_are_played_alike(trained_run, bars_folder):
     bars = jtf.load_bars("AAAUSDT", bars_folder)
     before = sorted(trained_run.rglob("*"))
-    run = jtf.backtest(trained_run, segment="all")
-    assert (
-        run.metrics["all"].total_return == jtf.backtest(jtf.read_result(trained_run), bars).metrics["all"].total_return
-    )
-    assert run.metrics["all"] == jtf.backtest(trained_run, bars_folder).metrics["all"]
+    run = jtf.backtest(trained_run, segment="all", in_sample=True)
+    of_result = jtf.backtest(jtf.read_result(trained_run), bars, in_sample=True)
+    assert run.metrics["all"].total_return == of_result.metrics["all"].total_return
+    assert run.metrics["all"] == jtf.backtest(trained_run, bars_folder, in_sample=True).metrics["all"]
     frame = pd.read_parquet(bars_folder / "AAAUSDT_15Min.parquet")
     assert jtf.backtest(trained_run / "best" / FILE_NAME, frame).metrics["all"] == run.metrics["all"]
     alone = jtf.backtest(load_policy(trained_run / "best" / FILE_NAME), frame)
@@ -151,14 +173,13 @@ def test_all_bars_are_those_of_the_file_even_where_training_was_cut_to_dates(tra
     config = json.loads((run / "config.json").read_text())
     config["config"]["end"] = "2024-01-08"
     (run / "config.json").write_text(json.dumps(config))
-    assert (
-        jtf.backtest(run, segment="all").derived["segments"]["all"]["end"] == read_summary(trained_run)["data"]["end"]
-    )
+    span = jtf.backtest(run, segment="all", in_sample=True).derived["segments"]["all"]
+    assert span["end"] == read_summary(trained_run)["data"]["end"]
 
 
 def test_from_python_a_run_is_played_on_test_as_the_command_does(trained_run):
     assert list(jtf.backtest(trained_run).metrics) == ["test"]
-    assert list(jtf.backtest(trained_run, segment="validation").metrics) == ["validation"]
+    assert list(jtf.backtest(trained_run, segment="validation", in_sample=True).metrics) == ["validation"]
 
 
 def test_a_policy_alone_has_no_segments(trained_run, bars_folder):
@@ -193,7 +214,7 @@ def test_bars_of_another_length_than_the_policys_are_refused(trained_run, bars_f
 def test_a_ruined_account_is_said(trained_run, monkeypatch, capsys):
     careful = replace(load_policy(trained_run / "best" / FILE_NAME), env_params=EnvParams(max_drawdown=1e-4, fee=0.01))
     monkeypatch.setattr("jtf.backtest.load_policy", lambda path: careful)
-    assert backtest.main(["--run", str(trained_run), "--segment", "train", "--name", "ruined"]) == 0
+    assert backtest.main(["--run", str(trained_run), "--segment", "train", "--name", "ruined", "--in-sample"]) == 0
     assert result(trained_run, "ruined")["derived"]["segments"]["train"]["ruined"]
     assert "ruined at 2024-01-0" in capsys.readouterr().out
 

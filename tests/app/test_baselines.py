@@ -223,3 +223,17 @@ def test_draws_are_the_same_in_groups_as_at_once(monkeypatch):
     at_once = timing(levels, market, draws=20)[1]
     monkeypatch.setattr(baselines, "MOST_NUMBERS", 300)
     assert timing(levels, market, draws=20)[1] == at_once
+
+
+def test_two_folds_draw_different_times():
+    market = mirror(random_prices(400, 9))
+    market = replace(market, open=np.tile(market.open[-100:], 4), close=np.tile(market.close[-100:], 4))
+    levels = np.tile([0, 4, 4, -2], 25)[:99]
+
+    def drawn(segment):
+        own = baselines.trade_levels(market, levels, PARAMS, segment)
+        return own, baselines.random_timing(own, market, PARAMS, segment)
+
+    (own, random), (other, others) = drawn(Segment(200, 300)), drawn(Segment(300, 400))
+    np.testing.assert_array_equal(own.equity, other.equity)
+    assert random != others

@@ -86,3 +86,12 @@ def test_an_experiment_whose_own_folder_is_not_there_yet_counts_itself(tmp_path)
     curves = stitched_curves(0)
     write(tmp_path, "SPY-rolling-1", stitched_curves(1))
     assert judge_choice(tmp_path / "evaluate" / "2-symbols", "SPY", curves).num_settings == 2
+
+
+def test_a_walk_forward_of_the_cells_that_are_evaluated_is_no_other_setting(tmp_path):
+    curves = stitched_curves(0)
+    write(tmp_path, "SPY-rolling-1", curves, folds=[{"run": "runs/cells/SPY/k"}])
+    own = tmp_path / "evaluate" / "2-symbols"
+    own.mkdir(parents=True)
+    (own / "experiment.json").write_text(json.dumps({"cells": [{"key": "k", "symbol": "SPY"}]}))
+    assert judge_choice(own, "SPY", curves).num_settings == 1

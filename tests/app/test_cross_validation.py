@@ -105,6 +105,11 @@ def test_the_fold_of_a_combination_tests_every_group_held_out():
         assert (one.fold.train, one.fold.validation) == (one.train, one.validation)
 
 
+def test_a_fit_learns_from_bars_after_its_test_unless_it_tests_the_last_groups():
+    late = [one.fold.learns_after_test for one in USUAL]
+    assert late == [True] * 14 + [False]
+
+
 def test_validation_has_its_share_of_what_is_not_tested():
     for one in USUAL:
         learnt = sum(map(len, one.train)) + len(one.validation)

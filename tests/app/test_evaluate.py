@@ -1,14 +1,16 @@
 """Several symbols judged together, and the paths of combinatorial cross-validation."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import jtf
-from jtf import compare, evaluate, runs
+from jtf import compare, evaluate, report, runs
 from jtf.experiment.stitched import STITCHED
+from jtf.results.results import NO_VERDICT, read_result
 from jtf.results.verdict import Verdict, judge_symbols
 
 
@@ -67,6 +69,23 @@ def test_a_fit_of_cross_validation_has_seen_no_bar_that_it_is_tested_on(crossed)
         assert set(tested["seen"]) == {"unseen"}
 
 
+def test_a_fit_that_learnt_from_bars_after_its_test_has_no_verdict_and_says_so(crossed):
+    found = [read_result(fold["run"]) for fold in summary_of(crossed)["folds"]]
+    assert [run.verdict is None for run in found] == [True, True, False]
+    assert [NO_VERDICT in run.notes for run in found] == [True, True, False]
+
+
+def test_the_judged_segment_of_a_fit_of_several_tests_is_the_first_one_on_page_and_terminal(crossed, capsys):
+    run = summary_of(crossed)["folds"][0]["run"]
+    assert list(read_result(run).derived["segments"]) == ["train", "validation", "test", "test_2"]
+    assert report.main([run]) == 0 and runs.main(["show", run]) == 0
+    page = json.loads((Path(run) / "report.json").read_text())
+    assert page["judged"] == "test" and page["headline"].startswith("On test, ")
+    assert page["observed"]["segment"] == "test"
+    assert [name for name, one in page["segments"].items() if one["tiles"][-1]["name"] != "costs"] == ["test"]
+    assert "(buy and hold: test)" in capsys.readouterr().out
+
+
 def test_paths_are_shown_and_are_no_single_curve_to_compare(crossed, capsys):
     assert runs.main(["show", str(crossed)]) == 0
     assert "path 1" in capsys.readouterr().out
@@ -93,6 +112,7 @@ def test_what_cannot_be_evaluated_is_one_sentence_and_leaves_nothing(two_symbols
 
 APPROVED, REVIEW, DROP = (Verdict(status, ("because.",)) for status in ("APPROVED", "REVIEW", "DROP"))
 BOTH = ["us_equity", "us_equity", "us_equity", "crypto", "crypto"]
+FIVE = [APPROVED] * 5
 
 
 def together(verdicts, classes):
@@ -100,12 +120,24 @@ def together(verdicts, classes):
     return judge_symbols(dict(zip(names, verdicts, strict=True)), dict(zip(names, classes, strict=True)))
 
 
-def test_half_of_five_symbols_of_two_classes_is_enough():
-    assert together([APPROVED, APPROVED, APPROVED, REVIEW, DROP], BOTH).status == "APPROVED"
+def test_five_approved_symbols_of_two_classes_are_enough_where_they_are_half_of_all():
+    assert together(FIVE + [DROP] * 5, BOTH + BOTH).status == "APPROVED"
+    assert together(FIVE + [DROP] * 6, BOTH + BOTH + ["crypto"]).status == "REVIEW"
+
+
+def test_symbols_that_failed_are_no_second_asset_class():
+    judged = together(FIVE + [DROP] * 4, ["us_equity"] * 5 + ["crypto"] * 4)
+    assert judged.status == "REVIEW"
+    assert judged.reasons == ("All APPROVED symbols are us_equity: one asset class proves nothing about others.",)
+
+
+def test_symbols_that_failed_do_not_make_few_approved_ones_enough():
+    judged = together([APPROVED, DROP, APPROVED, REVIEW, APPROVED], BOTH)
+    assert judged.reasons == ("3 of 5 symbols are APPROVED; fewer than 5 are too few to generalise from.",)
 
 
 def test_one_asset_class_or_few_symbols_are_not_enough_whatever_they_earned():
-    assert together([APPROVED] * 5, ["crypto"] * 5).status == "REVIEW"
+    assert together(FIVE, ["crypto"] * 5).status == "REVIEW"
     assert together([APPROVED] * 4, BOTH[1:]).status == "REVIEW"
 
 

@@ -132,3 +132,30 @@ def test_an_evaluation_is_a_trial_of_each_of_its_symbols(tmp_path):
     write(tmp_path / "evaluate" / "2-symbols", symbol=None, symbols=both)
     own = tmp_path / "ABC" / "1"
     assert [trial_sharpes(own, symbol) for symbol in ("AB/C", "XYZ", "Q")] == [[3.0], [4.0], []]
+
+
+def folds_of(*keys):
+    return [{"run": f"runs/cells/ABC/{key}"} for key in keys]
+
+
+def test_a_walk_forward_and_an_evaluation_of_the_same_cells_are_one_trial(tmp_path):
+    write(tmp_path / "walkforward" / "ABC-rolling-1", metrics=measured(2.0), folds=folds_of("k", "l"))
+    write(tmp_path / "walkforward" / "ABC-rolling-2", metrics=measured(5.0), folds=folds_of("k", "m"))
+    both = {"AB/C": {"metrics": measured(2.0), "folds": folds_of("k", "l")}}
+    write(tmp_path / "evaluate" / "2-symbols", symbol=None, symbols=both)
+    assert trial_sharpes(tmp_path / "ABC" / "1", "AB/C") == [2.0, 5.0]
+
+
+def test_an_experiment_does_not_count_another_one_of_its_own_cells(tmp_path):
+    write(tmp_path / "walkforward" / "ABC-rolling-1", metrics=measured(2.0), folds=folds_of("k", "l"))
+    own = tmp_path / "evaluate" / "2-symbols"
+    own.mkdir(parents=True)
+    cells = [{"key": "k", "symbol": "AB/C"}, {"key": "l", "symbol": "AB/C"}, {"key": "z", "symbol": "XYZ"}]
+    (own / "experiment.json").write_text(json.dumps({"cells": cells}))
+    assert trial_sharpes(own, "AB/C") == []
+
+
+def test_spellings_of_one_pair_are_one_symbol(tmp_path):
+    for name, symbol in (("BTC-USD", "BTC-USD"), ("BTCUSD", "BTC/USD"), ("BTCUSDT", "BTCUSDT")):
+        write(tmp_path / name / "1", symbol=symbol, metrics=measured(float(len(symbol))))
+    assert trial_sharpes(tmp_path / "BTCUSD" / "2", "BTCUSD") == [7.0, 7.0]

@@ -182,7 +182,7 @@ def test_the_report_runs_without_jax(reported):
 def test_a_backtest_has_a_page_without_verdict_and_training(trained_run):
     from jtf import backtest
 
-    assert backtest.main(["--run", str(trained_run), "--segment", "all", "--name", "paged"]) == 0
+    assert backtest.main(["--run", str(trained_run), "--segment", "all", "--name", "paged", "--in-sample"]) == 0
     content = json.loads((trained_run / "backtests" / "paged" / "report.json").read_text())
     assert content["kind"] == "backtest" and content["verdict"] is None and content["training"] is None
     assert list(content["segments"]) == ["all"] and list(content["parts"]) == ["in-sample", "selection", "unseen"]
@@ -192,7 +192,7 @@ def test_a_backtest_has_a_page_without_verdict_and_training(trained_run):
 def test_the_headline_says_how_many_of_the_bars_training_used(trained_run, twin):
     from jtf import backtest
 
-    assert backtest.main(["--run", str(trained_run), "--segment", "all", "--name", "headline"]) == 0
+    assert backtest.main(["--run", str(trained_run), "--segment", "all", "--name", "headline", "--in-sample"]) == 0
     content = json.loads((trained_run / "backtests" / "headline" / "report.json").read_text())
     result = read_result(trained_run / "backtests" / "headline")
     used = (result.curves["seen"] == "in-sample").mean()

@@ -160,7 +160,7 @@ def test_the_log_scale_is_a_toggle(opened):
 def test_a_backtest_opens_without_complaint(browser, trained_run):
     from jtf import backtest
 
-    assert backtest.main(["--run", str(trained_run), "--segment", "all", "--name", "opened"]) == 0
+    assert backtest.main(["--run", str(trained_run), "--segment", "all", "--name", "opened", "--in-sample"]) == 0
     opened = Opened(browser, trained_run / "backtests" / "opened" / "report.html", 390, "dark")
     assert opened.complaints == [] and "no verdict" in opened.texts("#verdict")[0]
     opened.page.close()

@@ -13,7 +13,7 @@ GOOD = Metrics(
     total_return=0.3, sharpe=2.0, sortino=3.0, max_drawdown=0.1, profit_factor=1.5, win_rate=0.5, num_trades=100,
     exposure=0.6, open_position=0.0, traded_share=0.2, hold_share=0.3, direction_accuracy=0.52,
 )  # fmt: skip
-SOLID = Evidence(held_sharpe=0.5, deflated_sharpe=0.99, random_return=0.1)
+SOLID = Evidence(held_sharpe=0.5, held_return=0.2, deflated_sharpe=0.99, random_return=0.1)
 
 
 def verdict(test: dict | None = None, evidence: dict | None = None, **segments: Metrics):
@@ -112,6 +112,16 @@ def test_a_gap_to_training_is_measured_by_a_high_training_sharpe():
 
 def test_not_beating_buy_and_hold_is_for_review():
     assert verdict(evidence={"held_sharpe": 2.5}).status == "REVIEW"
+
+
+def test_a_sharpe_ratio_equal_to_that_of_buying_and_holding_does_not_beat_it():
+    reasons = verdict(evidence={"held_sharpe": GOOD.sharpe}).reasons
+    assert reasons == ("Test Sharpe 2.00 is not above 2.00, that of buying and holding.",)
+
+
+def test_a_return_below_that_of_buying_and_holding_is_for_review_whatever_its_sharpe_ratio():
+    reasons = verdict(evidence={"held_return": 0.4}).reasons
+    assert reasons == ("Test return 30.00% is not above 40.00%, that of buying and holding.",)
 
 
 def test_a_profit_factor_that_is_undefined_for_lack_of_losses_is_no_doubt():

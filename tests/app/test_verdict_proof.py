@@ -37,10 +37,11 @@ def verdict_on(bars: Bars, actions: np.ndarray, params: EnvParams, synthetic: bo
     decide, per_year = replay(actions), bars.bars_per_year
     played = {name: evaluate(decide, market, params, part, per_year) for name, part in segments.items()}
     test, backtest = played["test"]
-    held = baseline_backtests(market, params, segments["test"])["buy_and_hold"]
+    held = backtest_metrics(baseline_backtests(market, params, segments["test"])["buy_and_hold"], params, per_year)
     luck = sharpe_luck(bar_returns(backtest.equity), per_year, [test.sharpe or 0.0])
     evidence = Evidence(
-        held_sharpe=backtest_metrics(held, params, per_year).sharpe,
+        held_sharpe=held.sharpe,
+        held_return=held.total_return,
         synthetic=synthetic,
         deflated_sharpe=luck.deflated_sharpe,
         random_return=random_timing(backtest, market, params, segments["test"], draws=40).percentile(95),

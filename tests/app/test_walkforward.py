@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 import jtf
-from jtf import walkforward
+from jtf import train, walkforward
 from jtf.errors import UserError
 from jtf.experiment.stitched import STITCHED
-from jtf.results.run_directory import read_metrics
+from jtf.results.run_directory import read_metrics, read_summary
 from tests.app.conftest import TINY, random_walk
 from tests.app.kills import kill, numbers
 
@@ -136,6 +136,26 @@ def test_what_cannot_be_is_refused_before_anything_is_written(flags, flags_given
     assert walk(flags, tmp_path / "out", *flags_given) == 2
     assert named in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cell_is_resumed_by_its_experiment_alone(flags, tmp_path, monkeypatch, capsys):
+    asked = iter([False, True])
+    monkeypatch.setattr("jtf.train.StopRequest.__call__", lambda self: next(asked, False))
+    assert walk(flags, tmp_path) == 130
+    cell = only(tmp_path / "cells" / "AAAUSDT")
+    assert train.main(["--resume", str(cell)]) == 2
+    assert "another fold of its bars; it is a cell of an experiment, so start the command" in capsys.readouterr().err
+    assert read_summary(cell)["status"] == "interrupted"
+
+
+def test_a_cell_with_the_result_of_another_fold_is_refused(finished, flags, tmp_path, capsys):
+    out = shutil.copytree(finished, tmp_path / "out")
+    cell = next((out / "cells" / "AAAUSDT").iterdir())
+    summary = json.loads((cell / "summary.json").read_text())
+    summary["fold"]["test"]["start"] += 1
+    (cell / "summary.json").write_text(json.dumps(summary))
+    assert walk(flags, out) == 2
+    assert "is not of the fold of its cell" in capsys.readouterr().err
 
 
 def test_an_edited_experiment_is_refused(finished, flags, tmp_path, capsys):
