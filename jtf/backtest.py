@@ -16,7 +16,7 @@ from rich.console import Console
 
 from jtf.console import Terminal, print_notes, print_result
 from jtf.data import BARS_SETTINGS, bars_sha256, load_bars
-from jtf.data.check import TIMEFRAME_NAMES, bars_record, notes_on_bars, refuse_bars
+from jtf.data.check import TIMEFRAME_NAMES, bars_record, is_synthetic, notes_on_bars, refuse_bars
 from jtf.data.load import utc_time
 from jtf.errors import UserError, run_command
 from jtf.flags import errors_name_flags, parse_flags
@@ -231,7 +231,7 @@ def span_of(result: RunResult) -> tuple[str, str]:
 def say(console: Console, result: RunResult) -> None:
     """Print the result, what of its bars training saw, the notes, and where everything lies."""
     data = result.summary["data"]
-    kind = "SYNTHETIC bars" if data["kind"] == "synthetic" else data["source"]
+    kind = "SYNTHETIC bars" if is_synthetic(data) else data["source"]
     print_result(console, result, f"{result.symbol} on {kind}: {' to '.join(span_of(result))}")
     seen = "training did not record what it saw" if result.seen is None else shares_text(result.seen)
     console.print(f"  bars of these decisions: {seen}", highlight=False, soft_wrap=True)

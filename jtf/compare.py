@@ -19,7 +19,7 @@ from jtf.experiment.stitched import read_stitched
 from jtf.flags import parse_flags
 from jtf.results.catalogue import entry_at
 from jtf.results.luck import Interval, bootstrap_values, percentile_interval
-from jtf.results.metrics import bar_returns, max_drawdown, sharpe
+from jtf.results.metrics import bar_returns, max_drawdown, returns_sharpe, sharpe_or_zero
 from jtf.results.results import read_result
 from jtf.results.run_directory import write_json
 
@@ -151,7 +151,7 @@ def growth(returns: np.ndarray, bars_per_year: float) -> float:
 
 def ratio(returns: np.ndarray, bars_per_year: float) -> float:
     """Return the annualised Sharpe ratio; 0 where nothing moves."""
-    return sharpe(equity_of(returns), bars_per_year) or 0.0
+    return sharpe_or_zero(returns_sharpe(returns, bars_per_year))
 
 
 def drawdown(returns: np.ndarray) -> float:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from jtf.config import check_run_config, parse_unchecked
 from jtf.console import Terminal, print_verdict
+from jtf.data.check import is_synthetic
 from jtf.errors import UserError, run_command
 from jtf.experiment.cells import plan_cells
 from jtf.experiment.choice import judge_choice
@@ -112,7 +113,7 @@ def conclude(experiment: Experiment, data: dict[str, SymbolData]) -> tuple[dict[
         "status": "finished",
         "kind": experiment.kind,
         "name": experiment.name,
-        "synthetic": any(one.bars.source == "synthetic" for one in data.values()),
+        "synthetic": any(is_synthetic(record["common"]["data"]) for record in records.values()),
         "verdict": asdict(verdict),
         "symbols": records,
     }

@@ -25,7 +25,7 @@ from jtf.reporter import Reporter, Silent
 from jtf.results.evaluation import evaluate
 from jtf.results.health import Alarm, AlarmWatch, alarm_history
 from jtf.results.luck import SharpeLuck, sharpe_luck
-from jtf.results.metrics import Metrics, bar_returns
+from jtf.results.metrics import Metrics, bar_returns, sharpe_or_zero
 from jtf.results.provenance import seen_spans
 from jtf.results.results import NO_VERDICT, Measured, MemberResult, RunResult, measure, write_results
 from jtf.results.run_directory import (
@@ -366,7 +366,7 @@ def note_on_visits(visits: float | None, passes: float) -> list[str]:
 def luck_on_test(task: Task, measured: Measured, directory: Path) -> SharpeLuck:
     """Return the luck in the test segment's Sharpe ratio among the trials of this symbol on disk."""
     curve = measured.curves.loc[measured.curves["segment"] == "test", "equity"].to_numpy()
-    trials = [*trial_sharpes(directory, task.config.symbol), measured.metrics["test"].sharpe or 0.0]
+    trials = [*trial_sharpes(directory, task.config.symbol), sharpe_or_zero(measured.metrics["test"].sharpe)]
     return sharpe_luck(bar_returns(curve), task.bars.bars_per_year, trials)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jtf.compile_cache import use_compile_cache
 from jtf.config import RunConfig, config_to_dict, env_params, learner_config, run_layout
 from jtf.data import BARS_SETTINGS, bars_sha256, load_bars
-from jtf.data.check import MADE_SOURCES, bars_record, notes_on_bars, refuse_bars
+from jtf.data.check import bars_record, is_made, notes_on_bars, refuse_bars
 from jtf.data.synthetic import SyntheticMarket, synthetic_market
 from jtf.flags import errors_name_flags
 from jtf.models.policy import Params, Policy
@@ -66,7 +66,7 @@ class Task:
     @property
     def synthetic(self) -> bool:
         """Whether the bars are made, not traded."""
-        return self.bars.source in MADE_SOURCES
+        return is_made(self.bars)
 
     @property
     def segments(self) -> dict[str, Segment]:

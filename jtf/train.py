@@ -11,6 +11,7 @@ from rich.console import Console
 
 from jtf.config import parse_config
 from jtf.console import Terminal, print_members, print_result
+from jtf.data.check import is_synthetic
 from jtf.errors import EXIT_INTERRUPTED, run_command
 from jtf.report import write_report
 from jtf.reporter import ConsoleReporter
@@ -32,7 +33,7 @@ def run(argv: Sequence[str] | None, console: Console) -> int:
     if isinstance(result, Interrupted):
         say_interrupted(console, result.directory)
         return EXIT_INTERRUPTED
-    kind = " on SYNTHETIC bars" if result.summary["data"]["kind"] == "synthetic" else ""
+    kind = " on SYNTHETIC bars" if is_synthetic(result.summary["data"]) else ""
     print_result(console, result, f"{result.symbol}{kind}: best policy after costs", result.notes[len(notes(task)) :])
     print_members(console, result)
     console.print(f"run: {result.directory}", soft_wrap=True, highlight=False)

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from jtf.config import MODE_STEPS, parse_new
 from jtf.console import Terminal, print_verdict
+from jtf.data.check import is_synthetic
 from jtf.errors import run_command
 from jtf.experiment.cells import plan_cells
 from jtf.experiment.choice import Choice, judge_choice
@@ -125,7 +126,7 @@ def write(
         "kind": experiment.kind,
         "name": experiment.name,
         "symbol": found[0].symbol,
-        "synthetic": any(result.summary["data"]["kind"] == "synthetic" for result in found),
+        "synthetic": any(is_synthetic(result.summary["data"]) for result in found),
         "common": common_record(found[0]),
         **record,
         "folds": [fold_record(result) for result in found],

@@ -1,5 +1,6 @@
 """Which bars nothing is trained or tested on, and what a reader of results should know about the others. No JAX."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -144,10 +145,20 @@ def notes_on_bars(bars: Bars) -> list[str]:
     return [sentence for present, sentence in found if present]
 
 
+def is_made(bars: Bars) -> bool:
+    """Whether bars were made, not traded."""
+    return bars.source in MADE_SOURCES
+
+
+def is_synthetic(record: Mapping[str, Any]) -> bool:
+    """Return the same of the `bars_record` of bars."""
+    return bool(record["kind"] == "synthetic")
+
+
 def bars_record(bars: Bars, sha256: str) -> dict[str, Any]:
     """Return what identifies bars in the files of a run, and what was noticed in them."""
     return {
-        "kind": "synthetic" if bars.source in MADE_SOURCES else "file",
+        "kind": "synthetic" if is_made(bars) else "file",
         "source": bars.source,
         "bars": len(bars),
         "bar_minutes": bars.bar_minutes,

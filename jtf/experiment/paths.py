@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
 from typing import Any
 
 import pandas as pd
 
 from jtf.experiment.stitched import EQUITY, HELD, CurveMetrics, chained, curve_metrics
+from jtf.results.metrics import sharpe_or_zero
 from jtf.results.results import RunResult
 from jtf.splits import Combination, combined_paths
 
@@ -27,9 +27,14 @@ class Paths:
     @property
     def middle(self) -> str:
         """The path with the median Sharpe ratio (the lower one of two)."""
-        paths = [name for name in self.metrics if name.startswith(PATH)]
-        ranked = sorted(paths, key=lambda name: self.metrics[name].sharpe or 0.0)
+        ranked = self.ranked
         return ranked[(len(ranked) - 1) // 2]
+
+    @property
+    def ranked(self) -> list[str]:
+        """The paths in order of their Sharpe ratios."""
+        paths = [name for name in self.metrics if name.startswith(PATH)]
+        return sorted(paths, key=lambda name: sharpe_or_zero(self.metrics[name].sharpe))
 
 
 def put_together(
@@ -59,10 +64,10 @@ def _group(
 
 def paths_record(paths: Paths) -> dict[str, Any]:
     """Return what ``summary.json`` says of the paths."""
-    sharpes = [metrics.sharpe or 0.0 for name, metrics in paths.metrics.items() if name.startswith(PATH)]
+    earned = [paths.metrics[name].total_return > 0 for name in paths.ranked]
     return {
         "metrics": {name: asdict(metrics) for name, metrics in paths.metrics.items()},
-        "sharpe_median": median(sharpes),
-        "share_with_profit": sum(paths.metrics[f"{PATH}{n}"].total_return > 0 for n in range(len(sharpes)))
-        / len(sharpes),
+        "ranked": paths.ranked,
+        "middle": paths.middle,
+        "share_with_profit": sum(earned) / len(earned),
     }

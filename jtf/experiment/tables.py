@@ -74,9 +74,9 @@ def print_paths(console: Console, summary: Mapping[str, Any]) -> None:
         specs = {"total_return": "+.1%", "sharpe": ".2f", "max_drawdown": ".1%"}
         table.add_row(label, *(number(metrics[key], spec) for key, spec in specs.items()))
     console.print(table)
+    middle = number(paths["metrics"][paths["middle"]]["sharpe"], ".2f")
     console.print(
-        f"  Sharpe ratio, median of the paths: {paths['sharpe_median']:.2f}; paths with a profit: "
-        f"{paths['share_with_profit']:.0%}",
+        f"  Sharpe ratio, median of the paths: {middle}; paths with a profit: {paths['share_with_profit']:.0%}",
         highlight=False,
     )
     console.print("  no verdict: these fits knew what came after the bars they are tested on.", highlight=False)

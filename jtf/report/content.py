@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from jtf.console import FRACTIONS, NOT_SHOWN, number
+from jtf.data.check import is_synthetic
 from jtf.report.arrays import REASONS
 from jtf.report.series import Rolling, Series, monthly_returns
 from jtf.report.training import training_content
@@ -63,7 +64,7 @@ def report_content(
         "title": f"{result.symbol} – {'trained policy' if result.members else 'backtest'}",
         "shows": shown(result),
         "directory": str(result.directory),
-        "synthetic": result.summary["data"]["kind"] == "synthetic",
+        "synthetic": is_synthetic(result.summary["data"]),
         "verdict": None if verdict is None else asdict(verdict),
         "no_verdict": NO_VERDICT if result.members else "A backtest has no verdict: the verdict belongs to the run.",
         "judged": result.judged,

@@ -18,6 +18,7 @@ from jtf.report.content import FORMAT, Tile, common_rows, data_content, tile, wi
 from jtf.report.figures import draw_equity, draw_folds, draw_months, draw_paths, draw_symbols, picture
 from jtf.report.series import monthly_returns
 from jtf.results.bar_account import find_drawdown
+from jtf.results.metrics import sharpe_or_zero
 from jtf.results.run_directory import SUMMARY, read_summary
 from jtf.results.tables import MEMBER_EQUITY
 
@@ -123,9 +124,8 @@ def _paths(directory: Path, summary: Mapping[str, Any]) -> Page:
     curves, symbol = read_stitched(directory), summary["symbol"]
     metrics = summary["paths"]["metrics"]
     held = metrics["buy_and_hold"]
-    names = sorted((name for name in metrics if name.startswith(PATH)), key=lambda name: metrics[name]["sharpe"] or 0.0)
-    middle = names[(len(names) - 1) // 2]
-    sharpes = [(name.removeprefix(PATH), metrics[name]["sharpe"] or 0.0) for name in names]
+    names, middle = summary["paths"]["ranked"], summary["paths"]["middle"]
+    sharpes = [(name.removeprefix(PATH), sharpe_or_zero(metrics[name]["sharpe"])) for name in names]
     tiles = [
         tile("sharpe", metrics[middle]["sharpe"], held["sharpe"]),
         tile("total_return", metrics[middle]["total_return"], held["total_return"]),
@@ -155,10 +155,10 @@ def _paths(directory: Path, summary: Mapping[str, Any]) -> Page:
 
 
 def _distribution(sharpes: Sequence[tuple[str, float]], held: float | None) -> list[list[str]]:
-    """Return the rows ``[name, value]`` that describe the Sharpe ratios of the paths."""
+    """Return the rows ``[name, value]`` that describe the Sharpe ratios of the paths; a quantile is that of a path."""
     values = np.array([value for _, value in sharpes])
     rows = [
-        [name, f"{np.percentile(values, percent):.2f}"]
+        [name, f"{np.percentile(values, percent, method='lower'):.2f}"]
         for name, percent in {"least": 0, "lower quartile": 25, "median": 50, "upper quartile": 75, "most": 100}.items()
     ]
     rows.append(["paths with a Sharpe ratio above 0", f"{np.mean(values > 0):.0%}"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jtf.data.check import is_synthetic
 from jtf.results.luck import SharpeLuck, sharpe_luck
 from jtf.results.metrics import (
     Metrics,
@@ -15,6 +16,7 @@ from jtf.results.metrics import (
     max_drawdown,
     profit_factor,
     sharpe,
+    sharpe_or_zero,
     sortino,
     total_return,
     win_rate,
@@ -52,12 +54,12 @@ def judge_folds(
     """
     metrics = {name: pool_folds(results, name, bars_per_year) for name in ("train", "validation", "test")}
     test = metrics["test"]
-    luck = sharpe_luck(_returns(results, "test", "equity"), bars_per_year, [*trials, test.sharpe or 0.0])
+    luck = sharpe_luck(_returns(results, "test", "equity"), bars_per_year, [*trials, sharpe_or_zero(test.sharpe)])
     random_return, held = random_percentile(results, 95), _chained(_returns(results, "test", "buy_and_hold"))
     evidence = Evidence(
         held_sharpe=sharpe(held, bars_per_year),
         held_return=total_return(held),
-        synthetic=any(result.summary["data"]["kind"] == "synthetic" for result in results),
+        synthetic=any(is_synthetic(result.summary["data"]) for result in results),
         smoke=smoke,
         deflated_sharpe=luck.deflated_sharpe,
         random_return=random_return,

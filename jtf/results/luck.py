@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from jtf.errors import UserError
+from jtf.results.metrics import returns_sharpe, sharpe_or_zero
 
 LUCK_CONFIDENCE = 0.90
 """Of the intervals in `SharpeLuck`."""
@@ -38,12 +39,13 @@ class SharpeEstimate:
 
 def estimate_sharpe(returns: np.ndarray) -> SharpeEstimate | None:
     """Return the Sharpe ratio of ``returns [T]`` and their higher moments; None for fewer than two or no variance."""
-    if len(returns) < 2 or returns.std() == 0:
+    sharpe = returns_sharpe(returns)
+    if sharpe is None:
         return None
     centred = returns - returns.mean()
     deviation = centred.std()
     return SharpeEstimate(
-        sharpe=float(returns.mean() / returns.std(ddof=1)),
+        sharpe=sharpe,
         count=len(returns),
         skewness=float((centred**3).mean() / deviation**3),
         kurtosis=float((centred**4).mean() / deviation**4),
@@ -160,7 +162,9 @@ def sharpe_luck(returns: np.ndarray, bars_per_year: float, trials: Sequence[floa
         return SharpeLuck(None, None, len(trials), expected, None)
     shape = (found.count, found.skewness, found.kurtosis)
     per_bar = expected / math.sqrt(bars_per_year)
-    values = bootstrap_values(returns, lambda drawn: np.array([_ratio(drawn), np.prod(1.0 + drawn) - 1.0]))
+    values = bootstrap_values(
+        returns, lambda drawn: np.array([sharpe_or_zero(returns_sharpe(drawn)), np.prod(1.0 + drawn) - 1.0])
+    )
     ratios, growths = (percentile_interval(column, LUCK_CONFIDENCE) for column in values.T)
     year = math.sqrt(bars_per_year)
     return SharpeLuck(
@@ -172,12 +176,6 @@ def sharpe_luck(returns: np.ndarray, bars_per_year: float, trials: Sequence[floa
         sharpe_interval=Interval(ratios.low * year, ratios.high * year),
         total_return_interval=growths,
     )
-
-
-def _ratio(returns: np.ndarray) -> float:
-    """Return the Sharpe ratio of drawn returns; 0 where nothing moves."""
-    deviation = returns.std(ddof=1)
-    return float(returns.mean() / deviation) if deviation > 0 else 0.0
 
 
 @dataclass(frozen=True)

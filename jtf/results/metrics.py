@@ -62,12 +62,21 @@ def bar_returns(equity: np.ndarray) -> np.ndarray:
 
 
 def sharpe(equity: np.ndarray, bars_per_year: float) -> float | None:
+    """Return `returns_sharpe` of the returns of an equity curve."""
+    return returns_sharpe(bar_returns(equity), bars_per_year)
+
+
+def returns_sharpe(returns: np.ndarray, bars_per_year: float = 1.0) -> float | None:
     """Return ``mean(r) / std(r, ddof 1) * sqrt(bars_per_year)``, risk-free rate 0 (Sharpe 1994, eq. 6)."""
-    returns = bar_returns(equity)
     if len(returns) < 2:
         return None
     deviation = returns.std(ddof=1)
     return float(returns.mean() / deviation * annualisation(bars_per_year)) if deviation > 0 else None
+
+
+def sharpe_or_zero(sharpe: float | None) -> float:
+    """Return a Sharpe ratio as what is ranked, averaged or drawn takes it: 0 where it is undefined."""
+    return 0.0 if sharpe is None else sharpe
 
 
 def sortino(equity: np.ndarray, bars_per_year: float) -> float | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from jtf.errors import UserError
 from jtf.results.catalogue import EXPERIMENT
+from jtf.results.metrics import sharpe_or_zero
 from jtf.results.run_directory import SUMMARY, is_cell, read_summary
 from jtf_env.assets import plain_symbol
 
@@ -56,7 +57,7 @@ def _trials(directory: Path, symbol: str) -> dict[frozenset[str], float]:
     # An evaluation has a record a symbol.
     records: dict[str, Any] = summary.get("symbols") or {summary.get("symbol"): summary}
     return {
-        trial_of(directory, record): record["metrics"]["test"]["sharpe"] or 0.0
+        trial_of(directory, record): sharpe_or_zero(record["metrics"]["test"]["sharpe"])
         for name, record in records.items()
         if name is not None and plain_symbol(name) == plain_symbol(symbol)
     }

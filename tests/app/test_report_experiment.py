@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 
+from jtf import runs
 from jtf.report import main
 from jtf.report.experiment import experiment_page, stretch_content
 from jtf.report.series import monthly_returns
@@ -78,6 +79,16 @@ def test_the_line_of_paths_is_the_one_with_the_median_sharpe_ratio(crossed):
     shown = content["segments"]["out of sample"]["tiles"][0]["value"]
     assert shown == sorted(sharpes.values())[(len(sharpes) - 1) // 2]
     assert {name for name in arrays if "member" in name} == {f"out of sample/member/{n}" for n in range(len(sharpes))}
+
+
+def test_page_and_terminal_show_the_same_median_path(crossed, capsys):
+    (content, _, _), paths = experiment_page(crossed), read_summary(crossed)["paths"]
+    sharpes = [path["sharpe"] for name, path in paths["metrics"].items() if name != "buy_and_hold"]
+    assert len(sharpes) == 2 and f"{sharpes[0]:.2f}" != f"{sharpes[1]:.2f}"
+    assert runs.main(["show", str(crossed)]) == 0
+    text = content["segments"]["out of sample"]["tiles"][0]["text"]
+    assert f"median of the paths: {text}" in capsys.readouterr().out
+    assert dict(content["paths"]["rows"])["median"] == text
 
 
 def test_every_symbol_has_its_row_with_its_verdict(evaluated):
