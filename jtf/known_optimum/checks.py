@@ -73,9 +73,7 @@ class LearningCheck:
     """Of a trade, a side, as a fraction; None is the market's own."""
     layout: str = "v5.6.0"
     train_bars: int = 14_000
-    validation_bars: int = VALIDATION_BARS
     check_bars: int = CHECK_BARS
-    cost_warmup: float = RunConfig.cost_warmup
     learner: dict[str, Any] = field(default_factory=dict)
     """Settings that differ from `LEARNER`."""
     without_hour: dict[str, Any] = field(default_factory=dict)
@@ -107,14 +105,9 @@ COSTLY = {"feature_noise": 2.0}
 """The filter knows 0.9 % of the variance of a bar's return, so 14 000 bars ask for a stronger penalty. Ridge regression
 on the signal's last 100 bars earns 0.68, 0.94, 0.90 of the optimum in expectation at the penalties of noise 1, 2, 3
 (means of seeds 5 to 10). 36 updates, because the score still rises after 24."""
-COSTLY_WARMUP = 0.6
-"""At the default the first third of the parameters has seen a third of the costs, which are nine times the drift here,
-and chance picks them now and then. The last ones earn 0.95 of the optimum, at the default 0.92 (medians of seeds 5 to
-12)."""
-COSTLY_VALIDATION_BARS, COSTLY_CHECK_BARS = 60_000, 160_000
+COSTLY_CHECK_BARS = 160_000
 """Over 40 000 bars, what a policy earns is 0.05 of the optimum off its expectation (standard deviation of ridge
-policies with noise 2, seeds 5 to 10): the noise of a bar is ten times the drift. A median of five seeds would be luck,
-and so would be the choice among nine moments of a training on 15 000 bars.
+policies with noise 2, seeds 5 to 10): the noise of a bar is ten times the drift. A median of five seeds would be luck.
 """
 HOURLY = {"feature_noise": 2.0}
 """50 of the 51 windowed columns are distractors of unit deviation, which the policy overfits at the default noise."""
@@ -131,15 +124,7 @@ the optimum at the default noise, 0.93, 0.95 so (seeds 5, 6)."""
 PAYING = (
     LearningCheck("next_bar", UPDATES, 0.95),
     LearningCheck("regime", UPDATES, 0.95, train_bars=REGIME_BARS),
-    LearningCheck(
-        "costly_regime",
-        36,
-        0.90,
-        validation_bars=COSTLY_VALIDATION_BARS,
-        check_bars=COSTLY_CHECK_BARS,
-        cost_warmup=COSTLY_WARMUP,
-        learner=COSTLY,
-    ),
+    LearningCheck("costly_regime", 36, 0.90, check_bars=COSTLY_CHECK_BARS, learner=COSTLY),
     LearningCheck("drift", UPDATES, 0.95),
     LearningCheck("hourly", UPDATES, 0.90, learner=HOURLY),
 )
@@ -198,7 +183,7 @@ def measure_seed(check: LearningCheck, seed: int) -> float:
 
 def make_market(check: LearningCheck, layout: str, seed: int) -> KnownOptimumMarket:
     """Return the market of a check: warm-up, training, embargo, validation, embargo, check."""
-    unseen = check.validation_bars + EMBARGO + check.check_bars
+    unseen = VALIDATION_BARS + EMBARGO + check.check_bars
     num_bars = WARM_UP + check.train_bars + EMBARGO + unseen
     return known_market(check.market, num_bars, seed, layout, unseen_bars=unseen, cost=check.cost)
 
@@ -210,9 +195,9 @@ def check_segment(check: LearningCheck, known: KnownOptimumMarket) -> Segment:
 
 def learn(check: LearningCheck, learner: dict[str, Any], known: KnownOptimumMarket, seed: int) -> np.ndarray:
     """Train, take the parameters the check is about, and return their ``[T]`` actions through NumPy inference."""
-    validation = Segment(known.unseen.start, known.unseen.start + check.validation_bars)
+    validation = Segment(known.unseen.start, known.unseen.start + VALIDATION_BARS)
     fold = known.fold(validation, check_segment(check, known))
-    problem = make_problem(known.natural, fold, known.params, BARS_PER_YEAR, cost_warmup=check.cost_warmup)
+    problem = make_problem(known.natural, fold, known.params, BARS_PER_YEAR, cost_warmup=RunConfig.cost_warmup)
     settings = LEARNER | learner
     settings["total_steps"] = check.updates * settings["num_envs"] * PPOConfig.num_steps
     config = resolve(

@@ -53,5 +53,5 @@ def test_the_check_bars_come_after_training_and_validation():
     known = make_market(SHORT[0], "v5.6.0", 0)
     check = checks.check_segment(SHORT[0], known)
     assert known.train.stop + checks.EMBARGO == known.unseen.start
-    assert check.start - checks.EMBARGO == known.unseen.start + SHORT[0].validation_bars
+    assert check.start - checks.EMBARGO == known.unseen.start + checks.VALIDATION_BARS
     assert known.train.stop - known.train.start == SHORT[0].train_bars
