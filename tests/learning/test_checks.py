@@ -14,7 +14,7 @@ def name(check):
 
 
 def cheap(check):
-    # costly_regime takes as long as three others, and real costs deter what a control trades at 2 bp; `slow` has both.
+    # costly_regime takes as long as nine others, and real costs deter what a control trades at 2 bp; `slow` has both.
     return check.market != "costly_regime" and check.cost is None
 
 
