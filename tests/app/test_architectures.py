@@ -179,6 +179,7 @@ TINY = PPOConfig(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_windows_train_in_the_row_engine_and_decide_at_every_bar(known: TwoTimeframes) -> None:
     trained = train_dual_windows(known, TINY, 1.0)
     assert (trained.inputs, trained.steps) == (10_200, 64)
