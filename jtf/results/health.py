@@ -120,12 +120,15 @@ class AlarmWatch:
                 continue
             judged.append(record)
             for rule in (rule for rule in RULES if rule.needs == needs and len(judged) == judged.maxlen):
-                sentence = rule.rings(tuple(judged), self._limits)
-                key = (rule.name, seed)
-                if sentence is None and key in self._ringing:
-                    self.ended.append(self._ringing.pop(key)._replace(end=update))
-                elif sentence is not None and key not in self._ringing:
-                    self._ringing[key] = Alarm(rule.name, seed, sentence, rule.cause, rule.remedy, update)
+                self._ring(rule, seed, update, rule.rings(tuple(judged), self._limits))
+
+    def _ring(self, rule: Rule, seed: int, update: int, sentence: str | None) -> None:
+        """Begin the alarm of a rule where there is a `sentence`, end it where there is none."""
+        key = (rule.name, seed)
+        if sentence is None and key in self._ringing:
+            self.ended.append(self._ringing.pop(key)._replace(end=update))
+        elif sentence is not None and key not in self._ringing:
+            self._ringing[key] = Alarm(rule.name, seed, sentence, rule.cause, rule.remedy, update)
 
 
 def mark(name: str) -> str:

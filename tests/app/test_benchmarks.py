@@ -646,7 +646,8 @@ for name in BENCHMARKS:
     if name != "verdict_proof":  # It runs the application's whole pipeline.
         importlib.import_module("benchmarks." + name)
 """
-    subprocess.run([sys.executable, "-c", program], check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 TINY_RUN: dict[str, Any] = {

@@ -174,7 +174,8 @@ def test_checking_bars_loads_no_jax():
     import sys
 
     code = "import sys; sys.modules['jax'] = None; import jtf.data.check, jtf.data.files"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_record_of_bars_counts_half_days_and_untradable_bars():

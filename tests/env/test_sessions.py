@@ -130,7 +130,8 @@ compute_hourly_window_indices(bars, ids)
 assert scheduled_per_year(bars, "crypto") == 35040
 assert "jax" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 # bars per year
