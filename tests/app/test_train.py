@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from jtf import train
+from jtf.conclude import note_on_visits
 from jtf.config import parse_config
 from jtf.console import LiveLine
 from jtf.data.synthetic import synthetic_market
@@ -20,7 +21,6 @@ from jtf.reporter import every
 from jtf.results.evaluation import evaluate
 from jtf.results.metrics import METRIC_NAMES, annualisation
 from jtf.results.run_directory import read_config, read_metrics, read_summary
-from jtf.run import note_on_visits
 from jtf.task import prepare
 from jtf_env.mirror.backtest import replay
 from jtf_env.mirror.market import build_market

@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 
-from jtf_ppo import trainer
+from jtf_ppo import programs
 from jtf_ppo.checkpoint import CheckpointStore
 from jtf_ppo.config import PPOConfig
 from jtf_ppo.errors import CheckpointError, DivergedError
@@ -464,7 +464,7 @@ IN_PARTS = Validation(wandering, HELD_OUT, ValidationParts(values_of, score_of))
 def test_a_validation_that_the_host_replays_while_the_next_update_runs_changes_no_run(changes, monkeypatch, tmp_path):
     config = configured(**({"validation_interval": 1} | changes))
     whole, told = run(config, validation=IN_PARTS, directory=tmp_path / "whole")
-    monkeypatch.setattr(trainer, "host_for", lambda validation, devices: jax.devices("cpu")[0])
+    monkeypatch.setattr(programs, "host_for", lambda validation, devices: jax.devices("cpu")[0])
     other, told_other = run(config, validation=IN_PARTS, directory=tmp_path / "host")
     assert_trees_equal((other.params, other.best_params), (whole.params, whole.best_params))
     assert (other.updates, other.best_update, other.stopped) == (whole.updates, whole.best_update, whole.stopped)
@@ -476,11 +476,11 @@ def test_a_validation_that_the_host_replays_while_the_next_update_runs_changes_n
 def test_an_update_taken_ahead_is_dropped_when_the_run_is_stopped(monkeypatch):
     config = configured(validation_interval=1)
     whole, _ = run(config, validation=IN_PARTS, stop_after=4)
-    monkeypatch.setattr(trainer, "host_for", lambda validation, devices: jax.devices("cpu")[0])
+    monkeypatch.setattr(programs, "host_for", lambda validation, devices: jax.devices("cpu")[0])
     other, _ = run(config, validation=IN_PARTS, stop_after=4)
     assert other.updates == 4
     assert_trees_equal(other.params, whole.params)
 
 
 def test_a_cpu_plays_a_whole_validation_itself():
-    assert trainer.host_for(IN_PARTS, jax.devices("cpu")) is None
+    assert programs.host_for(IN_PARTS, jax.devices("cpu")) is None
