@@ -1,9 +1,9 @@
 """What four ways to see the hourly picture are worth: 51 columns, 58 with it broadcast, two full windows, two models.
 
-Every architecture takes the same number of environment steps on the same training bars, with the same settings; its
-parameters are chosen on validation bars, and its score is on test bars that chose nothing. In the known *hourly* market
-a seed is another market and another network, and scores are shares of the optimum. On real bars (``--real FOLDER``) a
-seed is another network, and scores are net log returns a 1 000 bars.
+Every architecture but ``dual models, twice`` takes the same number of environment steps on the same training bars,
+with the same settings; its parameters are chosen on validation bars, and its score is on test bars that chose nothing.
+In the known *hourly* market a seed is another market and another network, and scores are shares of the optimum. On real
+bars (``--real FOLDER``) a seed is another network, and scores are net log returns a 1 000 bars.
 
 ``dual models`` are two policies of 51 columns, one of 15-minute bars and one of hourly bars, that vote (`vote`). Each
 takes half of the steps, and a step of the hourly one is an hour. In ``dual models, twice`` each takes all of them.

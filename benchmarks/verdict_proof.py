@@ -3,7 +3,8 @@
 On the market *regime*, whose optimum is known, it must end APPROVED but for SYNTHETIC. On *noise*, and on bars of SPY
 in random order, it must never. All markets are trained with the same settings, by more steps than a smoke test has.
 
-Verdicts stand in the ``--json`` file and cells under ``--runs``: a proof that was killed goes on where it stopped.
+Verdicts stand in the ``--json`` file and cells under ``--runs``: a proof that was killed goes on where it stopped. A
+file that another revision of the code wrote proves nothing of this one, and is begun anew; so must ``--runs`` be.
 """
 
 import argparse
@@ -19,15 +20,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.measure import RESULTS, Row, format_table
-from jtf.errors import run_command
+from benchmarks.measure import RESULTS, Row, device_info, format_table
+from jtf.errors import UserError, run_command
 from jtf.experiment.cells import plan_cells
 from jtf.experiment.executor import LocalExecutor, Outcome
 from jtf.experiment.experiment import Experiment, results, run_experiment
 from jtf.known_optimum.markets import KnownOptimumMarket, known_market
 from jtf.reporter import Silent
 from jtf.results.results import RunResult
-from jtf.results.run_directory import json_ready, write_json
+from jtf.results.run_directory import git_revision, json_ready, write_json
 from jtf.results.verdict import Verdict
 from jtf.run import settings_config
 from jtf.splits import Segment, walk_forward
@@ -41,7 +42,8 @@ SETTINGS: dict[str, Any] = {
     "total_steps": 5 * 512 * 128, "num_envs": 512, "hidden_sizes": (64,), "minibatch_size": 2048,
     "feature_noise": 0.5, "dropout": 0.5, "ent_coef": 0.0, "validation_interval": 1, "checkpoint_interval": 0,
 }  # fmt: skip
-"""Of every training; the rest are the defaults of ``jtf.train``. Noise and dropout are those of the check *regime*."""
+"""Of every training; the rest are the defaults of ``jtf.train``. Dropout is that of the learning checks, noise that of
+*regime* seen with the account."""
 NUM_BARS = 20_000
 """Of the made markets: three folds train on 10 800 bars each and test 2 300."""
 FOLDS = 3
@@ -88,7 +90,8 @@ class Quiet:
 
     def ended(self, outcome: Outcome) -> None:
         """Raise what made a cell fail."""
-        assert outcome.state == "finished", outcome.error
+        if outcome.state != "finished":
+            raise UserError(f"a cell of the proof did not finish: {outcome.error}")
 
     def finished(self) -> None:
         """Say nothing."""
@@ -180,9 +183,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def known_rows(path: Path) -> list[Row]:
-    """Return the rows of the file; none where it is absent, or of other settings."""
+    """Return the rows of the file; none where it is absent, or of other settings or of another revision of the code."""
     record = json.loads(path.read_text()) if path.exists() else {}
-    return record["rows"] if record.get("settings") == json_ready(SETTINGS) else []
+    same = (record.get("settings"), record.get("revision")) == (json_ready(SETTINGS), git_revision())
+    return record["rows"] if same else []
 
 
 def run(args: argparse.Namespace) -> int:
@@ -196,7 +200,8 @@ def run(args: argparse.Namespace) -> int:
             rows[market, seed] = judge_market(market, seed, args.runs, args.data)
             print({name: value for name, value in rows[market, seed].items() if name != "reasons"}, flush=True)
             found = [rows[key] for key in sorted(rows)]
-            write_json(args.json, {"settings": SETTINGS, "rows": found})
+            about = {"settings": SETTINGS, "revision": git_revision(), "device": device_info()}
+            write_json(args.json, about | {"rows": found})
     print(format_table([{name: value for name, value in row.items() if name != "reasons"} for row in found]))
     wrong = [row for row in found if row["approved but for SYNTHETIC"] != (row["market"] == "regime")]
     print(f"{len(found) - len(wrong)} of {len(found)} verdicts are what they must be")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.measure import Row, make_parser, report
-from jtf.errors import run_command
+from jtf.errors import UserError, run_command
 
 
 class Spent(NamedTuple):
@@ -35,7 +35,10 @@ def timed_command(verb: str, flags: Sequence[str], folder: Path) -> Spent:
     command = [sys.executable, "-m", f"jtf.{verb}", *flags, "--out", str(folder / "runs")]
     before, began = cpu_of_children(), time.perf_counter()
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise UserError(f"{' '.join(command)} failed: {said[-1]}")
     return Spent(time.perf_counter() - began, cpu_of_children() - before)
 
 

@@ -233,7 +233,7 @@ def say(console: Console, result: RunResult) -> None:
     data = result.summary["data"]
     kind = "SYNTHETIC bars" if is_synthetic(data) else data["source"]
     print_result(console, result, f"{result.symbol} on {kind}: {' to '.join(span_of(result))}")
-    seen = "training did not record what it saw" if result.seen is None else shares_text(result.seen)
+    seen = "it is not known which of them training saw" if result.seen is None else shares_text(result.seen)
     console.print(f"  bars of these decisions: {seen}", highlight=False, soft_wrap=True)
     print_notes(console, result.notes)
     console.print(f"curves, fills, trades and metrics: {result.directory}", soft_wrap=True, highlight=False)

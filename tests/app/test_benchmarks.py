@@ -613,6 +613,14 @@ def test_time_to_quality_is_at_least_the_limit_where_the_peer_never_arrived() ->
     assert time_to_quality.ratios([bars, peer]) == {"purejaxrl / rows, at least": 50.0}
 
 
+def test_the_median_of_times_is_no_bound_where_most_runs_arrived() -> None:
+    ours = {"trainer": "rows", "reached": True, "without compile": 2.0, "last second": 3.0, "compile s": 1.0}
+    arrived = [{**ours, "trainer": "rejax", "without compile": seconds} for seconds in (10.0, 20.0)]
+    missing = {**ours, "trainer": "rejax", "reached": False, "without compile": None, "last second": 61.0}
+    assert time_to_quality.ratios([ours, *arrived, missing]) == {"rejax / rows": 10.0}
+    assert time_to_quality.ratios([ours, arrived[0], missing]) == {"rejax / rows, at least": 17.5}
+
+
 def test_a_sweep_over_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(lambda: steps_per_second.main(["--num-envs", "--sample-envs", "--no-write"])) == 2
     assert "both empty" in capsys.readouterr().err

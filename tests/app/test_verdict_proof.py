@@ -9,13 +9,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.verdict_proof import SHUFFLED, approved_but_for_synthetic, judge_market, made_symbol, shuffled_bars
+from benchmarks.verdict_proof import (
+    SETTINGS,
+    SHUFFLED,
+    approved_but_for_synthetic,
+    judge_market,
+    known_rows,
+    made_symbol,
+    shuffled_bars,
+)
 from jtf.data import load_bars
 from jtf.known_optimum.markets import known_market
 from jtf.results.baselines import baseline_backtests, random_timing
 from jtf.results.evaluation import backtest_metrics, evaluate
 from jtf.results.luck import sharpe_luck
 from jtf.results.metrics import bar_returns
+from jtf.results.run_directory import write_json
 from jtf.results.verdict import Evidence, Verdict, judge
 from jtf.splits import Segment
 from jtf_env.bars import Bars
@@ -123,3 +132,15 @@ def test_only_synthetic_may_stand_against_an_approved_market(status, reasons, ap
 @pytest.mark.parametrize(("market", "approved"), [("regime", True), ("noise", False), (SHUFFLED, False)])
 def test_trained_policies_are_approved_where_there_is_an_edge_and_nowhere_else(market, approved, real_data, tmp_path):
     assert judge_market(market, 0, tmp_path, real_data)["approved but for SYNTHETIC"] is approved
+
+
+@pytest.mark.parametrize(
+    ("settings", "revision", "known"),
+    [(SETTINGS, "this", 1), (SETTINGS, "another", 0), (SETTINGS | {"dropout": 0.0}, "this", 0)],
+)
+def test_verdicts_of_another_revision_or_other_settings_are_judged_anew(
+    settings, revision, known, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("benchmarks.verdict_proof.git_revision", lambda: "this")
+    write_json(tmp_path / "proof.json", {"settings": settings, "revision": revision, "rows": [{"market": "noise"}]})
+    assert len(known_rows(tmp_path / "proof.json")) == known
