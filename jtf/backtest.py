@@ -144,7 +144,7 @@ def find_policy(policy: Policy | RunResult | str | Path) -> tuple[Policy, Run | 
     if where is None:
         raise UserError("this result lies in no directory; give the run's directory or a policy.")
     if where.is_file():
-        return load_policy(where), None
+        return Policy.load(where), None
     settings = read_config(where)
     return load_policy(where / BEST / FILE_NAME), Run(where, settings)
 
@@ -153,7 +153,11 @@ def find_bars(policy: Policy, run: Run | None, bars: Bars | pd.DataFrame | str |
     """Return the bars to play, read as the run's were; its own, `cut` to its dates or all there are, for None."""
     if isinstance(bars, Bars):
         return bars
-    settings: dict[str, Any] = {"timeframe": TIMEFRAME_NAMES[policy.bar_minutes]}
+    settings: dict[str, Any] = {
+        "timeframe": TIMEFRAME_NAMES[policy.bar_minutes],
+        "asset_class": policy.asset_class,
+        "extended_hours": policy.extended_hours,
+    }
     if run is not None:
         stored = run.settings["config"]
         names = BARS_SETTINGS if cut else tuple(name for name in BARS_SETTINGS if name not in ("start", "end"))

@@ -11,7 +11,7 @@ from jtf.data import bars_sha256
 from jtf.errors import UserError, run_command
 from jtf.flags import parse_flags
 from jtf.models.bundle import load_bundle, write_bundle
-from jtf.models.golden import golden_difference, make_golden
+from jtf.models.golden import TOLERANCE, golden_difference, make_golden
 from jtf.models.policy import Policy
 from jtf.results.run_directory import how_to_finish, read_summary
 from jtf_env.bars import Bars
@@ -46,6 +46,7 @@ def export(run: str | Path, out: str | Path, format: Format = "bundle") -> Path:
         raise UserError(f"{run} is no run directory; name the directory that jtf.train wrote.")
     if out.is_dir() or not out.parent.is_dir():
         raise UserError(f"--out {out} is not a file in an existing folder; name one, e.g. --out clsk.zip.")
+    refuse_unfinished(found)
     bars = run_bars(policy, found)
     if format == "bundle":
         export_bundle(policy, found, bars, out)
@@ -54,6 +55,13 @@ def export(run: str | Path, out: str | Path, format: Format = "bundle") -> Path:
 
         export_program(policy, bars, out, format)
     return out
+
+
+def refuse_unfinished(run: Run) -> None:
+    """Raise `UserError` for a run whose policy may still change."""
+    status = read_summary(run.directory)["status"]
+    if status != "finished":
+        raise UserError(f"{run.directory} has not finished ({status}); {how_to_finish(run.directory)}.")
 
 
 def run_bars(policy: Policy, run: Run) -> Bars:
@@ -78,7 +86,7 @@ def export_bundle(policy: Policy, run: Run, bars: Bars, out: Path) -> None:
         aside.unlink(missing_ok=True)
     golden = make_golden(policy_read, bars)
     difference = golden_difference(policy, golden)
-    if difference > 1e-5:
+    if difference > TOLERANCE:
         raise UserError(
             f"the bundle would decide otherwise than {run.directory}: probabilities differ by {difference:.1e}; report "
             "this as a bug."
@@ -89,8 +97,6 @@ def export_bundle(policy: Policy, run: Run, bars: Bars, out: Path) -> None:
 def describe_run(run: Run) -> dict[str, Any]:
     """Return the fields of a manifest that come from the run."""
     settings, summary = run.settings, read_summary(run.directory)
-    if summary["status"] != "finished":
-        raise UserError(f"{run.directory} has not finished ({summary['status']}); {how_to_finish(run.directory)}.")
     data = settings["data"]
     return {
         "feed": {"kind": data["kind"], "source": Path(data["source"]).name},
@@ -98,8 +104,6 @@ def describe_run(run: Run) -> dict[str, Any]:
         "training": settings["config"],
         "versions": settings["versions"],
         "git_revision": settings.get("git_revision"),
-        "extended_hours": bool(settings["config"].get("extended_hours", False)),
-        "asset_class": data["asset_class"],
         "metrics": summary["metrics"],
         "verdict": summary.get("verdict"),
         "run": run.directory.name,

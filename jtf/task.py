@@ -20,7 +20,7 @@ from jtf.problem import Problem, make_problem
 from jtf.results.provenance import seen_spans
 from jtf.results.run_directory import git_revision, json_ready, library_versions
 from jtf.splits import Fold, Segment, split
-from jtf_env.bars import Bars, check_enough_bars
+from jtf_env.bars import Bars, check_enough_bars, has_extended_hours
 from jtf_env.errors import ParamsError
 from jtf_env.layouts import Layout
 from jtf_env.market import Market, build_market
@@ -220,6 +220,8 @@ def make_policy(task: Task, members: dict[int, Params]) -> Policy:
         bars_per_year=task.bars.bars_per_year,
         bar_minutes=task.bars.bar_minutes,
         data_kind="synthetic" if task.synthetic else "file",
+        asset_class=task.bars.asset_class,
+        extended_hours=has_extended_hours(task.bars),
     )
 
 

@@ -123,6 +123,12 @@ class Bars:
         return replace(self, **{name: getattr(self, name)[rows] for name in PER_BAR_FIELDS})
 
 
+def has_extended_hours(bars: Bars) -> bool:
+    """Whether any bar lies outside the regular hours of its session."""
+    ends = bars.timestamps + pd.Timedelta(minutes=bars.bar_minutes)
+    return bool(((ends <= bars.session_open) | (bars.timestamps >= bars.session_close)).any())
+
+
 PER_BAR_FIELDS = (
     "timestamps", "open", "high", "low", "close", "volume", "session_ids", "session_open", "session_close",
     "tradable",

@@ -43,6 +43,8 @@ def save_policy(policy: Policy, path: Path) -> None:
         "bars_per_year": policy.bars_per_year,
         "bar_minutes": policy.bar_minutes,
         "data_kind": policy.data_kind,
+        "asset_class": policy.asset_class,
+        "extended_hours": policy.extended_hours,
         "seeds": list(policy.seeds),
         "params_sha256": [params_sha256(params) for params in policy.members],
     }
@@ -88,6 +90,8 @@ def load_policy(path: Path) -> Policy:
         bars_per_year=header["bars_per_year"],
         bar_minutes=header["bar_minutes"],
         data_kind=header["data_kind"],
+        asset_class=header.get("asset_class"),
+        extended_hours=header.get("extended_hours", False),
     )
 
 

@@ -90,9 +90,10 @@ class LiveMarket:
 
 class _Session(NamedTuple):
     day: int
-    """Local date, days since 1970."""
+    """Local date, days since 0001-01-01 (`toordinal`)."""
     id: int
     open: int
+    """Nanoseconds since 1970 UTC."""
     close: int
     """Nanoseconds since 1970 UTC."""
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import jtf
 from jtf.data import load_bars
 from jtf.errors import UserError
+from jtf.export import export
 from jtf.models.archive import read_archive, write_archive
 from jtf.models.bundle import GOLDEN, MANIFEST, MODEL, NAMES, load_bundle, write_bundle
 from jtf.models.fold import fold_members, unfold_members
@@ -317,9 +319,20 @@ def test_the_export_of_a_run_is_a_bundle_that_names_the_run(trained_run, tmp_pat
     assert set(manifest.files) == {MODEL, GOLDEN}
 
 
-def test_a_run_whose_bars_are_gone_is_not_exported(trained_run, tmp_path, capsys):
-    import shutil
+@pytest.mark.parametrize("format", ["bundle", "stablehlo", "onnx"])
+def test_an_unfinished_run_is_exported_in_no_format(format, trained_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run)
+    (run / "summary.json").write_text(json.dumps({"status": "interrupted"}))
+    with pytest.raises(UserError, match="has not finished"):
+        export(run, tmp_path / "a", format)
 
+
+def test_a_bundle_is_played_like_a_policy_file(bundle, policy, bars_folder):
+    assert jtf.backtest(bundle, bars_folder).metrics["all"] == jtf.backtest(policy, bars_folder).metrics["all"]
+
+
+def test_a_run_whose_bars_are_gone_is_not_exported(trained_run, tmp_path, capsys):
     from jtf.export import main
 
     run = tmp_path / "run"

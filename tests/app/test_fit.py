@@ -11,9 +11,13 @@ from jtf.config import parse_config
 from jtf.console import medians
 from jtf.data import bars_sha256, load_bars
 from jtf.errors import UserError
+from jtf.export import export
+from jtf.models.bundle import load_bundle
 from jtf.models.policy_file import FILE_NAME, load_policy
+from jtf.results.results import RunResult
 from jtf.results.run_directory import read_config, read_summary
 from jtf.run import settings_config
+from jtf.task import make_policy, prepare
 from tests.app.conftest import random_walk
 
 TINY = {
@@ -32,15 +36,48 @@ def test_bars_from_memory_are_kept_in_the_run_and_read_again_as_they_were(tmp_pa
     assert result.metrics["test"].total_return == read_summary(result.directory)["metrics"]["test"]["total_return"]
 
 
-def test_bars_of_another_length_and_class_are_read_again_as_they_were(tmp_path):
-    hourly = random_walk(4_000).resample("1h").agg(
-        {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def hourly() -> pd.DataFrame:
+    how = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
+    return random_walk(4_000).resample("1h").agg(how)
+
+
+@pytest.fixture(scope="module")
+def crypto_by_choice(hourly, tmp_path_factory) -> RunResult:
+    """A run on hourly bars whose symbol is not spelled like crypto."""
     bars = load_bars("X", hourly, asset_class="crypto", timeframe="1Hour")
-    result = jtf.fit(bars, "X", asset_class="crypto", timeframe="1Hour", out=tmp_path, **TINY)
-    assert jtf.backtest(result).summary["data"]["sha256"] == bars_sha256(bars)
-    policy = load_policy(result.directory / "best" / FILE_NAME)
-    assert jtf.backtest(replace(policy, symbol="BTCUSD"), hourly).summary["data"]["bars"] == len(bars)
+    out = tmp_path_factory.mktemp("runs")
+    return jtf.fit(bars, "X", asset_class="crypto", timeframe="1Hour", out=out, **TINY)
+
+
+def test_bars_of_another_length_and_class_are_read_again_as_they_were(hourly, crypto_by_choice):
+    bars = load_bars("X", hourly, asset_class="crypto", timeframe="1Hour")
+    assert jtf.backtest(crypto_by_choice).summary["data"]["sha256"] == bars_sha256(bars)
+
+
+def test_a_policy_alone_reads_bars_as_its_asset_class(hourly, crypto_by_choice):
+    policy = load_policy(crypto_by_choice.directory / "best" / FILE_NAME)
+    assert policy.asset_class == "crypto"
+    assert jtf.backtest(policy, hourly).summary["data"]["bars"] == len(hourly)
+
+
+def test_a_run_of_a_chosen_asset_class_is_exported(crypto_by_choice, tmp_path):
+    manifest = load_bundle(export(crypto_by_choice.directory, tmp_path / "x.zip")).manifest
+    assert (manifest.asset_class, manifest.calendar, manifest.timezone) == ("crypto", None, "UTC")
+
+
+def test_a_run_on_bars_from_memory_in_regular_hours_is_exported_without_extended_hours(crypto_by_choice, tmp_path):
+    assert not load_bundle(export(crypto_by_choice.directory, tmp_path / "x.zip")).manifest.extended_hours
+
+
+@pytest.mark.parametrize("extended", [True, False])
+def test_a_policy_says_whether_its_bars_reach_beyond_regular_hours(extended):
+    times = pd.date_range("2024-01-16", periods=32 * 96, freq="15min", tz="UTC")
+    times = times[(times.day_of_week < 5) & (times.hour >= 12) & (times.hour < 22)]  # 07:00 to 17:00 New York.
+    frame = random_walk(len(times)).set_axis(times)
+    bars = load_bars("SPY", frame, extended_hours=extended)
+    config = settings_config({"symbol": "SPY", "extended_hours": True, "compile_cache": False} | TINY)
+    assert make_policy(prepare(config, bars), {}).extended_hours == extended
 
 
 def test_bars_of_another_symbol_are_said_and_count_as_unknown(trained_run, bars_folder):

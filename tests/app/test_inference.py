@@ -115,7 +115,7 @@ def test_rows_before_the_first_bar_have_no_logits():
 
 @pytest.mark.parametrize("seeds", [(0,), (3, 4, 5)])
 def test_a_saved_policy_loads_equal(seeds, tmp_path):
-    policy = random_policy(*seeds)
+    policy = replace(random_policy(*seeds), asset_class="crypto", extended_hours=True)
     save_policy(policy, tmp_path / FILE_NAME)
     loaded = load_policy(tmp_path / FILE_NAME)
     assert list(map(params_sha256, loaded.members)) == list(map(params_sha256, policy.members))
