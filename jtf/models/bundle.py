@@ -1,6 +1,5 @@
 """``clsk.zip``: one file that holds a model, says what it is and executes nothing (``docs/models.md``). No JAX."""
 
-import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,15 @@ import numpy as np
 
 from jtf.errors import UserError
 from jtf.models.archive import read_archive, write_archive
+from jtf.models.checks import (
+    UNREADABLE,
+    check_bars_per_year,
+    check_finite,
+    check_sizes,
+    num_columns,
+    one_line,
+    read_env_params,
+)
 from jtf.models.fold import fold_members, folded_shapes, later_layers, unfold_members
 from jtf.models.golden import Golden
 from jtf.models.manifest import FORMAT, Manifest, file_records, manifest_bytes, read_manifest
@@ -17,9 +25,7 @@ from jtf.models.policy_file import refuse_other_versions
 from jtf.models.tensors import read_tensors
 from jtf_env.actions import ACTION_NAMES
 from jtf_env.assets import ASSETS, AssetClass, asset_class_of
-from jtf_env.errors import InputError
 from jtf_env.layouts import Layout, get_layout
-from jtf_env.params import EnvParams, RewardWeights, check_params
 from jtf_env.versions import ENV_VERSION, FEATURES_VERSION
 
 MANIFEST, MODEL, GOLDEN = "manifest.json", "model.safetensors", "golden.safetensors"
@@ -105,10 +111,10 @@ def load_bundle(path: Path) -> Bundle:
         manifest = read_manifest(files.pop(MANIFEST))
         _check_files(manifest, files)
         return read_bundle(manifest, files, path)
-    except (ValueError, InputError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path} is refused: {error}; export or download it again.") from None
+    except UserError:
+        raise
+    except UNREADABLE as error:
+        raise UserError(f"{path} is refused: {one_line(error)}; export or download it again.") from None
 
 
 def read_bundle(manifest: Manifest, files: dict[str, bytearray], path: Path) -> Bundle:
@@ -125,8 +131,8 @@ def read_bundle(manifest: Manifest, files: dict[str, bytearray], path: Path) -> 
         symbol=manifest.symbol,
         layout=layout,
         window=manifest.window,
-        env_params=_env_params(manifest.env_params),
-        bars_per_year=float(manifest.bars_per_year),
+        env_params=read_env_params(manifest.env_params),
+        bars_per_year=check_bars_per_year(manifest.bars_per_year),
         bar_minutes=_bar_minutes(manifest.timeframe),
         data_kind=str((manifest.feed or {}).get("kind", "file")),
         asset_class=_asset_class(manifest),
@@ -140,8 +146,7 @@ def _check_files(manifest: Manifest, files: dict[str, bytearray]) -> None:
     """Raise `ValueError` unless the files are those the manifest names, by size and SHA-256."""
     if set(manifest.files) != set(files):
         raise ValueError(f"it holds {', '.join(sorted(files))} and its manifest names {', '.join(manifest.files)}")
-    for name, content in files.items():
-        found = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    for name, found in file_records(files).items():
         if manifest.files[name] != found:
             raise ValueError(f"{name} does not match its recorded hash")
 
@@ -149,10 +154,7 @@ def _check_files(manifest: Manifest, files: dict[str, bytearray]) -> None:
 def _layout(manifest: Manifest) -> Layout:
     """Return the layout; raise `ValueError` or `InputError` where columns, hash, size or actions are others."""
     layout = get_layout(manifest.layout, manifest.hour_visibility)  # type: ignore[arg-type]
-    if not 1 <= manifest.window <= 10_000:
-        raise ValueError(f"a window of {manifest.window} bars is not between 1 and 10,000")
-    if not 1 <= len(manifest.hidden_sizes) <= 20 or not all(0 < size < 2**20 for size in manifest.hidden_sizes):
-        raise ValueError(f"hidden layers of {manifest.hidden_sizes[:20]} are no network")
+    check_sizes(manifest.window, manifest.hidden_sizes)
     expected = (list(layout.columns), layout.hash(manifest.window), layout.obs_dim(manifest.window), list(ACTION_NAMES))
     found = (manifest.columns, manifest.layout_hash, manifest.obs_dim, manifest.actions)
     for name, ours, theirs in zip(("columns", "layout_hash", "obs_dim", "actions"), expected, found, strict=True):
@@ -163,12 +165,9 @@ def _layout(manifest: Manifest) -> Layout:
 
 def _check_tensors(tensors: dict[str, np.ndarray], manifest: Manifest, layout: Layout) -> None:
     """Raise `ValueError` unless the tensors are those of the manifest's network, finite, with positive deviations."""
-    counts = (len(layout.columns_from(source)) for source in ("bar", "context", "state"))
-    num_columns, num_context, num_account = counts
     shapes = folded_shapes(
-        manifest.window, num_columns, num_context, num_account, manifest.hidden_sizes, len(manifest.seeds),
-        len(manifest.actions),
-    )  # fmt: skip
+        manifest.window, *num_columns(layout), manifest.hidden_sizes, len(manifest.seeds), len(manifest.actions)
+    )
     if not manifest.seeds or set(tensors) != set(shapes):
         odd = sorted(set(tensors) ^ set(shapes))
         raise ValueError(f"{MODEL} lacks or adds {', '.join(odd[:3]) or 'members'}")
@@ -179,18 +178,7 @@ def _check_tensors(tensors: dict[str, np.ndarray], manifest: Manifest, layout: L
                 f"{name} is {tensor.dtype} {tensor.shape}, layout {layout.name} with {len(manifest.seeds)} members and "
                 f"hidden layers of {manifest.hidden_sizes} needs {np.dtype(dtype)} {shapes[name]}"
             )
-        if np.isnan(tensor).any() or (name != "scaler/std" and np.isinf(tensor).any()):
-            raise ValueError(f"{name} holds NaN or infinity")
-    if not (tensors["scaler/std"] > 0).all():
-        raise ValueError("scaler/std holds a deviation that is not positive")
-
-
-def _env_params(table: dict[str, Any]) -> EnvParams:
-    try:
-        rest = dict(table)
-        return check_params(EnvParams(reward=RewardWeights(**rest.pop("reward")), **rest))
-    except (TypeError, KeyError):
-        raise ValueError("its env_params are not those of this jtf") from None
+    check_finite(tensors)
 
 
 def _bar_minutes(timeframe: str) -> int:

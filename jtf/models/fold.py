@@ -92,14 +92,24 @@ def folded_shapes(
     num_actions: int,
 ) -> dict[str, tuple[int, ...]]:  # fmt: skip
     """Return the shape of every tensor of `fold_members` for hidden layers of `sizes`."""
+    shapes = layer_shapes(window, num_columns, num_context, num_account, sizes, num_actions)
+    axes = {"first/kernel": 2, "first/context_kernel": 1}
+    for name, shape in shapes.items():
+        axis = axes.get(name, 0)
+        shapes[name] = (*shape[:axis], num_members, *shape[axis:])
+    return shapes | dict.fromkeys(("scaler/mean", "scaler/std"), (num_columns + num_context,))
+
+
+def layer_shapes(
+    window: int, num_columns: int, num_context: int, num_account: int, sizes: Sequence[int], num_actions: int
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every parameter of one member with hidden layers of `sizes`."""
     shapes: dict[str, tuple[int, ...]] = {
-        "first/kernel": (window, num_columns, num_members, sizes[0]),
-        "first/context_kernel": (num_context + num_account, num_members, sizes[0]),
-        "first/bias": (num_members, sizes[0]),
-        "scaler/mean": (num_columns + num_context,),
-        "scaler/std": (num_columns + num_context,),
+        "first/kernel": (window, num_columns, sizes[0]),
+        "first/context_kernel": (num_context + num_account, sizes[0]),
+        "first/bias": (sizes[0],),
     }
     layers = [(f"hidden_{k}", sizes[k], sizes[k + 1]) for k in range(len(sizes) - 1)]
     for name, width, outputs in (*layers, ("policy", sizes[-1], num_actions), ("value", sizes[-1], 1)):
-        shapes |= {f"{name}/kernel": (num_members, width, outputs), f"{name}/bias": (num_members, outputs)}
+        shapes |= {f"{name}/kernel": (width, outputs), f"{name}/bias": (outputs,)}
     return shapes

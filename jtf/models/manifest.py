@@ -109,7 +109,7 @@ def read_manifest(content: bytes | bytearray) -> Manifest:
     return manifest
 
 
-def file_records(files: Mapping[str, bytes]) -> Table:
+def file_records(files: Mapping[str, bytes | bytearray]) -> Table:
     """Return size and SHA-256 of every file."""
     return {
         name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in files.items()

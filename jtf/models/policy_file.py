@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from jtf.errors import UserError
+from jtf.models.checks import UNREADABLE, check_policy, one_line, read_env_params
 from jtf.models.policy import Policy, leaves, params_sha256
 from jtf.results.run_directory import write_atomically
 from jtf_env.layouts import get_layout
-from jtf_env.params import EnvParams, RewardWeights
 from jtf_env.scaler import Scaler
 from jtf_env.versions import ENV_VERSION, FEATURES_VERSION
 
@@ -30,7 +30,12 @@ def save_policy(policy: Policy, path: Path) -> None:
         for name, array in leaves(params)
     }
     tensors |= {"scaler/mean": policy.scaler.mean, "scaler/std": policy.scaler.std}
-    header = {
+    text = json.dumps(_header(policy))
+    write_atomically(path, save(tensors, metadata={"jtf": text, "sha256": content_sha256(text, tensors)}))
+
+
+def _header(policy: Policy) -> dict[str, Any]:
+    return {
         "format": FORMAT,
         "symbol": policy.symbol,
         "layout": policy.layout.name,
@@ -48,8 +53,6 @@ def save_policy(policy: Policy, path: Path) -> None:
         "seeds": list(policy.seeds),
         "params_sha256": [params_sha256(params) for params in policy.members],
     }
-    text = json.dumps(header)
-    write_atomically(path, save(tensors, metadata={"jtf": text, "sha256": content_sha256(text, tensors)}))
 
 
 def content_sha256(header: str, tensors: dict[str, np.ndarray]) -> str:
@@ -67,6 +70,18 @@ def load_policy(path: Path) -> Policy:
     refuse_other_versions(header.get("features_version", 1), header.get("env_version", 1), path)
     if not intact:
         raise UserError(f"{path} is corrupt: its content does not match its recorded hash; restore or train again.")
+    try:
+        return _policy_of(tensors, header, path)
+    except UserError:
+        raise
+    except UNREADABLE as error:
+        raise UserError(f"{path} is no policy of this jtf ({one_line(error)}); restore it or train again.") from None
+
+
+def _policy_of(tensors: dict[str, np.ndarray], header: dict[str, Any], path: Path) -> Policy:
+    """Return the policy of a file, held to what a bundle is held to (`jtf.models.checks`)."""
+    if header["format"] != FORMAT:
+        raise ValueError(f"it has format {header['format']!s:.40} and this jtf reads {FORMAT}")
     layout = get_layout(header["layout"], header["hour_visibility"])
     found = layout.hash(header["window"])
     if found != header["layout_hash"]:
@@ -78,21 +93,26 @@ def load_policy(path: Path) -> Policy:
     members = tuple(nested.get("members", {}).get(str(index), {}) for index in range(len(header["seeds"])))
     if [params_sha256(params) for params in members] != header["params_sha256"]:
         raise UserError(f"{path} is corrupt: its parameters do not match their recorded hash; restore or train again.")
-    weights = RewardWeights(**header["env_params"].pop("reward"))
-    return Policy(
+    policy = Policy(
         members=members,
         seeds=tuple(header["seeds"]),
         scaler=Scaler(mean=tensors["scaler/mean"], std=tensors["scaler/std"]),
         symbol=header["symbol"],
         layout=layout,
         window=header["window"],
-        env_params=EnvParams(reward=weights, **header["env_params"]),
+        env_params=read_env_params(header["env_params"]),
         bars_per_year=header["bars_per_year"],
         bar_minutes=header["bar_minutes"],
         data_kind=header["data_kind"],
         asset_class=header.get("asset_class"),
         extended_hours=header.get("extended_hours", False),
     )
+    if len(tensors) != 2 + sum(1 for params in members for _ in leaves(params)):
+        raise ValueError("it holds tensors of no member")
+    unknown = sorted(set(header) - set(_header(check_policy(policy))))
+    if unknown:
+        raise ValueError(f"its header has the unknown field {unknown[0]!r:.40}")
+    return policy
 
 
 def refuse_other_versions(features: Any, env: Any, path: Path) -> None:
@@ -128,6 +148,8 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], bool]:
             header = json.loads(metadata.get("jtf", "{}"))
     except SafetensorError as error:
         raise UserError(f"{path} is not a readable safetensors file ({error}); restore it or train again.") from None
-    if not str(header.get("format")).startswith("jtf-policy/"):
+    except UNREADABLE as error:
+        raise UserError(f"{path} is no policy of this jtf ({one_line(error)}); restore it or train again.") from None
+    if not isinstance(header, dict) or not str(header.get("format")).startswith("jtf-policy/"):
         raise UserError(f"{path} is not a jtf policy; name the {FILE_NAME} of a run.")
     return tensors, header, metadata.get("sha256") == content_sha256(metadata["jtf"], tensors)

@@ -104,19 +104,26 @@ class Session:
             raise UserError(f"layout {layout.name} decides by the account ({', '.join(names)}); give `account`.")
         if isinstance(account, EnvState):
             return account_columns(account, layout, self._policy.env_params)
-        columns = np.asarray(account, np.float64)
+        none = f"`account` is not the {len(names)} finite numbers {', '.join(names)}."
+        try:
+            columns = np.asarray(account, np.float64)
+        except (TypeError, ValueError, OverflowError):
+            raise UserError(none) from None
         if columns.shape != (len(names),) or not np.isfinite(columns).all():
-            raise UserError(f"`account` is not the {len(names)} finite numbers {', '.join(names)}.")
+            raise UserError(none)
         return columns
 
 
 def as_bar(bar: "Bar | Mapping[str, Any]") -> Bar:
     """Return a bar; raise `BarsError` for a mapping without its fields or with values that are no numbers."""
-    fields = bar._asdict() if isinstance(bar, Bar) else bar
+    try:
+        fields = bar._asdict() if isinstance(bar, Bar) else dict(bar)
+    except (TypeError, ValueError):
+        raise BarsError(f"{bar!r:.60} is no bar; give {', '.join(Bar._fields)}.") from None
     missing = [name for name in Bar._fields if name not in fields]
     if missing:
         raise BarsError(f"the bar has no {missing[0]}; give {', '.join(Bar._fields)}.")
     try:
         return Bar(fields["timestamp"], *(float(fields[name]) for name in Bar._fields[1:]))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BarsError(f"the bar at {fields['timestamp']} holds something that is no number; repair it.") from None

@@ -119,10 +119,7 @@ class _Clock:
 
     def read(self, bar: Bar) -> tuple[_Session, BarInputs]:
         """Return the session of the next bar, and what its columns are computed from; raise `BarsError` for no bar."""
-        stamp = pd.Timestamp(bar.timestamp)
-        if stamp is pd.NaT or stamp.tzinfo is None:
-            raise BarsError(f"{self._symbol}: the bar at {bar.timestamp} has no time zone; give its start in UTC.")
-        start = stamp.value
+        stamp, start = self._start_of(bar)
         if start <= self.start:
             raise BarsError(
                 f"{self._symbol}: the bar at {stamp} does not follow the last one at "
@@ -142,6 +139,19 @@ class _Clock:
             raise BarsError(f"{self._symbol}: the bar at {stamp} lies outside regular hours; leave it out.")
         times = (start, end, session.open, session.close, local.hour, local.minute, local.weekday(), local.month)
         return session, BarInputs(*prices, *(np.array([time]) for time in times))
+
+    def _start_of(self, bar: Bar) -> tuple[pd.Timestamp, int]:
+        """Return the start of a bar, and in nanoseconds since 1970 UTC; raise `BarsError` where it is no time."""
+        try:
+            stamp = pd.Timestamp(bar.timestamp)
+            start = 0 if stamp is pd.NaT else stamp.value
+        except (TypeError, ValueError, OverflowError):
+            raise BarsError(
+                f"{self._symbol}: {bar.timestamp!r:.60} is no time; give the start of the bar in UTC."
+            ) from None
+        if stamp is pd.NaT or stamp.tzinfo is None:
+            raise BarsError(f"{self._symbol}: the bar at {bar.timestamp} has no time zone; give its start in UTC.")
+        return stamp, start
 
     def advance(self, session: _Session, start: int) -> None:
         """Go on to a bar that was read."""

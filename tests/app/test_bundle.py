@@ -134,14 +134,28 @@ def set_field(name, value):
     return change
 
 
-def change_model(edit):
-    """Return a change of the files that edits the tensors of the model."""
+def change_tensors(name: str, edit):
+    """Return a change of the files that edits the tensors of one."""
     from safetensors.numpy import load, save
 
     def change(content):
-        tensors = load(content[MODEL])
+        tensors = load(content[name])
         edit(tensors)
-        content[MODEL] = save(tensors)
+        content[name] = save({key: np.asarray(tensor) for key, tensor in tensors.items()})
+
+    return change
+
+
+def change_model(edit):
+    return change_tensors(MODEL, edit)
+
+
+def set_header(name: str, header: bytes):
+    """Return a change of the files that gives one another header."""
+
+    def change(content):
+        length = int.from_bytes(content[name][:8], "little")
+        content[name] = len(header).to_bytes(8, "little") + header + content[name][8 + length :]
 
     return change
 
@@ -170,6 +184,13 @@ def poke(name: str, value: float):
         ({"change": set_field("asset_class", "us_equity")}, "calendar and time zone do not fit"),
         ({"change": set_field("env_params", {"fee": 0.0})}, "env_params"),
         ({"change": set_field("versions", {"features": 1, "env": 2})}, "features version 1"),
+        ({"change": set_field("bars_per_year", 10**400)}, "bars in a year are not between"),
+        ({"change": set_field("bars_per_year", -5)}, "bars in a year are not between"),
+        ({"change": set_field("bars_per_year", 0)}, "bars in a year are not between"),
+        ({"change": lambda table: table["env_params"]["reward"].update(pnl=10**400)}, "env_params are not those"),
+        ({"files": set_header(MODEL, b"[" * 100_000)}, "recursion"),
+        ({"files": set_header(MODEL, b'{"a": {"dtype": ["F32"], "shape": [], "data_offsets": [0, 4]}}')}, "list"),
+        ({"files": change_tensors(GOLDEN, lambda tensors: tensors.update(timestamps=np.int64(1)))}, "index out of"),
         ({"files": lambda content: content.pop(MODEL)}, f"needs {MANIFEST} and {MODEL}"),
         ({"files": poke("first/kernel", np.nan)}, "first/kernel holds NaN"),
         ({"files": poke("policy/bias", np.inf)}, "policy/bias holds NaN or infinity"),
@@ -262,6 +283,17 @@ def test_a_manifest_that_is_nested_too_deeply_is_refused(bundle):
     with pytest.raises(ValueError, match="nested too deeply"):
         read_manifest(b"[" * 200_000)
     assert load_bundle(bundle).manifest.format == FORMAT
+
+
+def test_settings_that_are_nested_too_deeply_to_be_hashed_are_refused(bundle, tmp_path):
+    """At some of these depths they are read and not hashed; which ones depends on how deep the test itself lies."""
+    path = rewrite(bundle, tmp_path / "a.zip", set_field("training", {"deep": "here"}))
+    content = {name: bytes(data) for name, data in read_archive(path, NAMES).items()}
+    for depth in range(850, 1_000):
+        nested = content[MANIFEST].replace(b'"here"', b"[" * depth + b"]" * depth)
+        write_archive(path, content | {MANIFEST: nested})
+        with pytest.raises(UserError, match="is refused"):
+            load_bundle(path)
 
 
 def identity(policy: Policy) -> tuple:

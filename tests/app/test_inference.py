@@ -15,7 +15,7 @@ from jtf.data import load_bars
 from jtf.environment import reset_batch, row_table, step_batch
 from jtf.errors import UserError
 from jtf.models.policy import Policy, leaves, params_sha256, row_outputs
-from jtf.models.policy_file import FILE_NAME, load_policy, save_policy
+from jtf.models.policy_file import FILE_NAME, content_sha256, load_policy, save_policy
 from jtf_env.layouts import get_layout
 from jtf_env.mirror.account import Observation as AccountObservation
 from jtf_env.params import make_params
@@ -251,3 +251,58 @@ def test_a_policy_whose_scaler_or_costs_were_changed_is_refused(part, tmp_path):
     save_file(tensors, path, metadata=metadata)
     with pytest.raises(UserError, match="corrupt"):
         load_policy(path)
+
+
+def rewrite(path, header=lambda table: None, tensors=lambda tensors: None, text=None) -> None:
+    """Change a policy file so that all its hashes fit again; `text` stands for the whole header."""
+    from safetensors import safe_open
+    from safetensors.numpy import load_file, save_file
+
+    with safe_open(path, framework="numpy") as file:
+        table = json.loads(file.metadata()["jtf"])
+    content = load_file(path)
+    tensors(content)
+    members = {name.removeprefix("members/0/"): content[name] for name in content if name.startswith("members/0/")}
+    table["params_sha256"] = [params_sha256(members)]
+    header(table)
+    text = json.dumps(table) if text is None else text
+    save_file(content, path, metadata={"jtf": text, "sha256": content_sha256(text, content)})
+
+
+def poke(name: str, value: float):
+    def edit(tensors):
+        tensors[name].flat[1] = value
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"tensors": poke("members/0/policy/bias", np.nan)}, "policy/bias holds NaN"),
+        ({"tensors": poke("scaler/mean", np.inf)}, "scaler/mean holds NaN or infinity"),
+        ({"tensors": poke("scaler/std", 0.0)}, "deviation that is not positive"),
+        ({"tensors": lambda tensors: tensors.update({"members/0/policy/bias": np.zeros(3, "f4")})}, "policy/bias"),
+        ({"tensors": lambda tensors: tensors.update({"members/0/value/bias": np.zeros(1, np.int32)})}, "dtype"),
+        ({"tensors": lambda tensors: tensors.update({"members/1/value/bias": np.zeros(1)})}, "tensors of no member"),
+        ({"tensors": lambda tensors: tensors.pop("scaler/mean")}, "lacks 'scaler/mean'"),
+        ({"header": lambda table: table["env_params"].update(fee=-5)}, "fee=-5 is outside"),
+        ({"header": lambda table: table["env_params"].update(colour=1)}, "colour"),
+        ({"header": lambda table: table.update(colour="red")}, "unknown field 'colour'"),
+        ({"header": lambda table: table.update(format="jtf-policy/3")}, "format jtf-policy/3 and this jtf reads"),
+        ({"header": lambda table: table.update(asset_class="tulips")}, "asset class"),
+        ({"header": lambda table: table.update(bar_minutes=7)}, "bars of 7 minutes"),
+        ({"header": lambda table: table.update(bars_per_year=-1.0)}, "bars in a year"),
+        ({"header": lambda table: table.pop("seeds")}, "lacks 'seeds'"),
+        ({"text": "{"}, "no policy of this jtf"),
+        ({"text": "[]"}, "not a jtf policy"),
+        ({"text": "[" * 100_000}, "no policy of this jtf"),
+    ],
+)  # fmt: skip
+def test_a_policy_file_with_such_a_change_is_refused_in_one_sentence(changes, told, tmp_path):
+    path = tmp_path / FILE_NAME
+    save_policy(random_policy(), path)
+    rewrite(path, **changes)
+    with pytest.raises(UserError, match=told) as error:
+        load_policy(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)

@@ -221,7 +221,13 @@ def test_account_columns_change_the_decision_of_a_layout_that_has_them(crypto_ba
 
 
 @pytest.mark.parametrize(
-    ("account", "told"), [(None, "decides by the account"), (np.zeros(2), "6 finite"), (np.full(6, np.nan), "6 finite")]
+    ("account", "told"),
+    [
+        (None, "decides by the account"),
+        (["a"] * 6, "6 finite"),
+        (np.zeros(2), "6 finite"),
+        (np.full(6, np.nan), "6 finite"),
+    ],
 )
 def test_a_layout_with_account_columns_asks_for_them(account, told, crypto_bars):
     with pytest.raises(UserError, match=told):
@@ -238,7 +244,12 @@ def test_a_layout_with_account_columns_asks_for_them(account, told, crypto_bars)
         ({"close": -1.0}, "zero or negative"),
         ({"high": 0.5}, "high below"),
         ({"volume": -1.0}, "negative volume"),
+        ({"timestamp": "not a time"}, "'not a time' is no time"),
+        ({"timestamp": "9999-12-31T00:00Z"}, "is no time"),
+        ({"timestamp": [1]}, "is no time"),
+        ({"timestamp": b"2024-01-11T10:00Z"}, "is no time"),
         ({"open": "x"}, "no number"),
+        ({"open": 10**400}, "no number"),
         ({"close": None}, "no number"),
     ],
 )
@@ -253,6 +264,12 @@ def test_a_bar_that_is_none_is_refused_and_the_session_goes_on(change, told, cry
 def test_a_bar_without_a_field_is_refused(crypto_bars, policy):
     with pytest.raises(BarsError, match="has no low"):
         policy.start(crypto_bars).update({"timestamp": "2024-01-11T10:00Z", "open": 1.0, "high": 1.0})
+
+
+@pytest.mark.parametrize("bar", [None, 3, "a bar", [1.0, 2.0]])
+def test_what_is_neither_a_bar_nor_a_mapping_is_refused(bar, crypto_bars, policy):
+    with pytest.raises(BarsError, match="is no bar; give timestamp, open"):
+        policy.start(crypto_bars).update(bar)
 
 
 @pytest.mark.parametrize(
