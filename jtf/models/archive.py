@@ -18,6 +18,8 @@ from jtf.results.run_directory import write_atomically
 
 LOCAL_HEADER = 30
 """Bytes of a local file header without the name (PKWARE APPNOTE 4.3.7)."""
+CENTRAL_HEADER, END_RECORD = 46, 22
+"""Bytes of an entry of the central directory without the name, and of the record at the end (4.3.12, 4.3.16)."""
 LARGEST = 2**31
 """Bytes of the largest archive that is read."""
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)
@@ -85,9 +87,10 @@ def _entries(file: BinaryIO, size: int, known: tuple[str, ...], path: Path) -> l
                 f"{path} is refused: {info.filename} is not stored as jtf.export stores it; export it again."
             )
         offset += LOCAL_HEADER + len(info.filename) + info.file_size
-    if offset > size:
+    whole = offset + sum(CENTRAL_HEADER + len(name) for name in names) + END_RECORD
+    if size != whole:
         raise UserError(
-            f"{path} is cut off: its files need {offset} bytes, it has {size}; export or download it again."
+            f"{path} is refused: its files need an archive of {whole} bytes, it has {size}; download it again."
         )
     return entries
 

@@ -12,13 +12,12 @@ an infinite deviation: its kernel becomes 0 and its bounds are infinite.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from jtf.models.stream import Params
 from jtf_env.scaler import Scaler
 
-Params = dict[str, Any]
 Tensors = dict[str, np.ndarray]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 
 from jtf.errors import UserError
 from jtf.models.session import Account, Decision, Session
-from jtf.models.stream import MarketStream, Network, make_network
+from jtf.models.stream import MarketStream, Network, Params, make_network
 from jtf_env.actions import HOLD
 from jtf_env.assets import AssetClass
 from jtf_env.bars import Bars
@@ -29,10 +29,6 @@ CHUNK_ROWS = 4096
 
 TIE = 1e-5
 """Probabilities this close are told apart by the arithmetic of a session; rounding is some 1e-7."""
-
-Params = dict[str, Any]
-"""``{"first": {"kernel" [W, F, H], "context_kernel" [C + E, H], "bias" [H]}, "hidden_k": {"kernel", "bias"}, "policy":
-..., "value": ...}``, NumPy; ``kernel[0]`` meets the oldest row of the window."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,8 @@ BLOCK = 16
 """Bars in a block: larger ones read the old taps less often and leave more taps for the bar itself."""
 
 Params = dict[str, Any]
+"""``{"first": {"kernel" [W, F, H], "context_kernel" [C + E, H], "bias" [H]}, "hidden_k": {"kernel", "bias"}, "policy":
+..., "value": ...}``, NumPy; ``kernel[0]`` meets the oldest row of the window."""
 
 
 class Layer(NamedTuple):

@@ -255,6 +255,25 @@ def test_the_same_file_twice_is_refused(bundle, tmp_path):
         load_bundle(path)
 
 
+@pytest.mark.parametrize("place", ["comment", "extra", "gap"])
+def test_an_archive_that_holds_more_than_its_files_is_refused(place, bundle, tmp_path):
+    files, buffer = read_archive(bundle, NAMES), io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name), bytes(content))
+        if place == "comment":
+            archive.comment = b"more"
+        elif place == "extra":
+            archive.filelist[0].extra = b"\x99\x99\x00\x00"
+        else:
+            archive.fp.seek(archive.start_dir)
+            archive.fp.write(b"more")
+            archive.start_dir += 4
+    (tmp_path / "a.zip").write_bytes(buffer.getvalue())
+    with pytest.raises(UserError, match="need an archive of"):
+        load_bundle(tmp_path / "a.zip")
+
+
 def test_a_pickle_is_refused_and_not_executed(tmp_path):
     import pickle
 
