@@ -58,7 +58,12 @@ def test_the_readmes_commands_run_from_an_empty_folder(readme_folder):
     assert len(list(summary.parent.glob("backtests/*/trades.csv"))) == 2
 
 
-@pytest.mark.parametrize("code", [*blocks("python"), *blocks("python", (ROOT / "docs/python.md").read_text())])
+MODELS = "\n".join(blocks("python", (ROOT / "docs/models.md").read_text()))
+"""One script: its second block reads the file that its first one writes."""
+PYTHON = [*blocks("python"), *blocks("python", (ROOT / "docs/python.md").read_text()), MODELS]
+
+
+@pytest.mark.parametrize("code", PYTHON)
 def test_the_python_of_the_pages_runs(readme_folder, code):
     done = subprocess.run(
         [sys.executable, "-c", code],
